@@ -1,0 +1,6 @@
+package embed
+
+import "embed"
+
+//go:embed cage/arm64
+var files embed.FS
