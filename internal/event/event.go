@@ -76,8 +76,9 @@ type Step struct {
 // DNS is a question that the nameserver answered.
 type DNS struct {
 	Step    string     `json:"step"`
-	Name    string     `json:"name"` // canonical; escaped when not a host name
-	Type    string     `json:"type"` // A, AAAA, PTR, …
+	Name    string     `json:"name"`             // canonical; escaped when not a host name
+	Type    string     `json:"type"`             // A, AAAA, PTR, …
+	Reason  Reason     `json:"reason,omitempty"` // why there was no proper answer: dns-refused, proxy-overload, invalid-request
 	Answer  netip.Addr `json:"answer,omitzero"`
 	Foreign netip.Addr `json:"foreign,omitzero"` // the resolver that the step asked, when it was not ours
 	Fold
