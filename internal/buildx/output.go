@@ -1,0 +1,105 @@
+package buildx
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/docker/buildx/util/buildflags"
+)
+
+// LoadByDefault loads the result into the engine, as docker build does, unless
+// the flags say where it goes. A result for several platforms is not loaded:
+// not every engine can hold it.
+func (c *Command) LoadByDefault() error {
+	if !c.wantsLoad() {
+		return nil
+	}
+	if err := c.Flags().Set("load", "true"); err != nil {
+		return fmt.Errorf("setting --load: %w", err)
+	}
+	return nil
+}
+
+func (c *Command) wantsLoad() bool {
+	if c.Flags().Changed("load") || c.on("push") || len(c.list("output")) > 0 || c.Calls() {
+		return false
+	}
+	return len(c.Platforms()) < 2
+}
+
+// Calls says that the flags ask about the build (--call, --check, --print)
+// instead of running it.
+func (c *Command) Calls() bool {
+	call, err := buildflags.ParseCallFunc(c.value("call"))
+	return err == nil && call != nil
+}
+
+// Silent says that the progress display is off or meant for a program.
+func (c *Command) Silent() bool {
+	if c.on("quiet") {
+		return true
+	}
+	mode := c.value("progress")
+	if env := os.Getenv("BUILDKIT_PROGRESS"); mode == "auto" && env != "" {
+		mode = env
+	}
+	return mode == "quiet" || mode == "none" || mode == "rawjson"
+}
+
+// Stdout says that the build writes its own product to standard output: an
+// exported archive, an image id, an answer.
+func (c *Command) Stdout() bool {
+	if c.on("quiet") || c.Calls() {
+		return true
+	}
+	exports, err := buildflags.ParseExports(c.list("output"))
+	if err != nil {
+		return false
+	}
+	for _, e := range exports {
+		switch e.Type {
+		case "tar", "oci":
+			if e.Destination == "" || e.Destination == "-" {
+				return true
+			}
+		case "docker":
+			if e.Destination == "-" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Platforms are the requested platforms, empty for the engine's own.
+func (c *Command) Platforms() []string {
+	var out []string
+	for _, v := range c.list("platform") {
+		for p := range strings.SplitSeq(v, ",") {
+			if p = strings.TrimSpace(p); p != "" {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+// Refresh makes the build run every step again unless the flags speak of the
+// cache themselves.
+func (c *Command) Refresh() error {
+	if c.Flags().Changed("no-cache") || len(c.list("no-cache-filter")) > 0 || c.Calls() {
+		return nil
+	}
+	if err := c.Flags().Set("no-cache", "true"); err != nil {
+		return fmt.Errorf("setting --no-cache: %w", err)
+	}
+	return nil
+}
+
+// on reads a boolean flag.
+func (c *Command) on(name string) bool {
+	v, err := strconv.ParseBool(c.value(name))
+	return err == nil && v
+}
