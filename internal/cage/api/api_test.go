@@ -1,0 +1,219 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	control "github.com/moby/buildkit/api/services/control"
+	gateway "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/buildcage/buildcage/internal/event"
+)
+
+// daemon is a gRPC server with BuildKit's API; it counts what reaches it.
+type daemon struct {
+	control.UnimplementedControlServer
+	mu     sync.Mutex
+	solved []string
+}
+
+func (d *daemon) Solve(_ context.Context, r *control.SolveRequest) (*control.SolveResponse, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.solved = append(d.solved, r.Ref)
+	if r.Ref == "fails" {
+		return nil, status.Error(codes.FailedPrecondition, "as asked")
+	}
+	return &control.SolveResponse{ExporterResponse: map[string]string{"ref": r.Ref}}, nil
+}
+
+func (d *daemon) Session(s control.Control_SessionServer) error {
+	for {
+		m, err := s.Recv()
+		if err != nil {
+			return nil
+		}
+		if err := s.Send(m); err != nil {
+			return err
+		}
+	}
+}
+
+// bridge is the gateway half of the daemon.
+type bridge struct {
+	gateway.UnimplementedLLBBridgeServer
+	*daemon
+}
+
+func (b bridge) Solve(context.Context, *gateway.SolveRequest) (*gateway.SolveResponse, error) {
+	return &gateway.SolveResponse{}, nil
+}
+
+func (d bridge) NewContainer(context.Context, *gateway.NewContainerRequest) (*gateway.NewContainerResponse, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.solved = append(d.solved, "container")
+	return &gateway.NewContainerResponse{}, nil
+}
+
+type door struct {
+	daemon  *daemon
+	cc      *grpc.ClientConn
+	mu      sync.Mutex
+	refused []Refusal
+	solving []string
+}
+
+func newDoor(t *testing.T) *door {
+	t.Helper()
+	dir := t.TempDir()
+	d := &door{daemon: &daemon{}}
+	srv := grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
+	control.RegisterControlServer(srv, d.daemon)
+	gateway.RegisterLLBBridgeServer(srv, bridge{daemon: d.daemon})
+	go srv.Serve(listen(t, filepath.Join(dir, "buildkitd.sock")))
+	t.Cleanup(srv.Stop)
+
+	s := &Server{
+		BuildKit: filepath.Join(dir, "buildkitd.sock"),
+		Refused:  func(r Refusal) { d.mu.Lock(); defer d.mu.Unlock(); d.refused = append(d.refused, r) },
+		Solving:  func(ref string) { d.mu.Lock(); defer d.mu.Unlock(); d.solving = append(d.solving, ref) },
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	l := listen(t, filepath.Join(dir, "api.sock"))
+	go func() { done <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	cc, err := Dial(filepath.Join(dir, "api.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cc.Close() })
+	d.cc = cc
+	return d
+}
+
+func listen(t *testing.T, path string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func exec(e *pb.ExecOp) *pb.Definition {
+	b, err := proto.Marshal(&pb.Op{Op: &pb.Op_Exec{Exec: e}})
+	if err != nil {
+		panic(err)
+	}
+	return &pb.Definition{Def: [][]byte{b}}
+}
+
+func TestSolveIsJudged(t *testing.T) {
+	for name, c := range map[string]struct {
+		req    *control.SolveRequest
+		reason event.Reason // "": forwarded
+	}{
+		"plain":            {&control.SolveRequest{Frontend: "dockerfile.v0"}, ""},
+		"network none":     {&control.SolveRequest{Definition: exec(&pb.ExecOp{Network: pb.NetMode_NONE})}, ""},
+		"forced none":      {&control.SolveRequest{FrontendAttrs: map[string]string{"force-network-mode": "none"}}, ""},
+		"network.host":     {&control.SolveRequest{Entitlements: []string{"network.host"}}, event.EntitlementDenied},
+		"insecure":         {&control.SolveRequest{Entitlements: []string{"security.insecure"}}, event.EntitlementDenied},
+		"device":           {&control.SolveRequest{Entitlements: []string{"device=vendor.example/tun"}}, event.EntitlementDenied},
+		"forced host":      {&control.SolveRequest{FrontendAttrs: map[string]string{"force-network-mode": "host"}}, event.EntitlementDenied},
+		"cgroup parent":    {&control.SolveRequest{FrontendAttrs: map[string]string{"cgroup-parent": "/x"}}, event.InvalidOption},
+		"proxy network":    {&control.SolveRequest{ProxyNetwork: true}, event.InvalidOption},
+		"exec host":        {&control.SolveRequest{Definition: exec(&pb.ExecOp{Network: pb.NetMode_HOST})}, event.EntitlementDenied},
+		"exec mode 99":     {&control.SolveRequest{Definition: exec(&pb.ExecOp{Network: 99})}, event.InvalidMode},
+		"exec insecure":    {&control.SolveRequest{Definition: exec(&pb.ExecOp{Security: pb.SecurityMode_INSECURE})}, event.EntitlementDenied},
+		"exec security 99": {&control.SolveRequest{Definition: exec(&pb.ExecOp{Security: 99})}, event.InvalidMode},
+		"exec device":      {&control.SolveRequest{Definition: exec(&pb.ExecOp{CdiDevices: []*pb.CDIDevice{{Name: "x"}}})}, event.EntitlementDenied},
+		"exec cgroup":      {&control.SolveRequest{Definition: exec(&pb.ExecOp{Meta: &pb.Meta{CgroupParent: "/x"}})}, event.InvalidOption},
+		"input host":       {&control.SolveRequest{FrontendInputs: map[string]*pb.Definition{"a": exec(&pb.ExecOp{Network: pb.NetMode_HOST})}}, event.EntitlementDenied},
+		"undecodable op":   {&control.SolveRequest{Definition: &pb.Definition{Def: [][]byte{{0xff}}}}, event.InvalidRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDoor(t)
+			c.req.Ref = "r1"
+			_, err := control.NewControlClient(d.cc).Solve(context.Background(), c.req)
+			if c.reason == "" {
+				if err != nil || len(d.daemon.solved) != 1 || len(d.solving) != 1 {
+					t.Fatalf("err %v, solved %v, announced %v; want forwarded once", err, d.daemon.solved, d.solving)
+				}
+				return
+			}
+			if status.Code(err) != codes.PermissionDenied || len(d.daemon.solved) != 0 || len(d.solving) != 0 {
+				t.Fatalf("err %v, solved %v; want refused and nothing forwarded", err, d.daemon.solved)
+			}
+			if len(d.refused) != 1 || d.refused[0].Reason != c.reason || d.refused[0].Ref != "r1" {
+				t.Fatalf("recorded %+v; want one %s", d.refused, c.reason)
+			}
+		})
+	}
+}
+
+func TestGatewayContainerIsJudged(t *testing.T) {
+	d := newDoor(t)
+	gw := gateway.NewLLBBridgeClient(d.cc)
+	if _, err := gw.NewContainer(context.Background(), &gateway.NewContainerRequest{Network: pb.NetMode_HOST}); status.Code(err) != codes.PermissionDenied {
+		t.Fatalf("host network: %v", err)
+	}
+	if _, err := gw.NewContainer(context.Background(), &gateway.NewContainerRequest{}); err != nil {
+		t.Fatalf("default network: %v", err)
+	}
+	if len(d.daemon.solved) != 1 {
+		t.Fatalf("reached the daemon: %v; want only the second", d.daemon.solved)
+	}
+}
+
+func TestStatusOfBuildKitReachesTheClient(t *testing.T) {
+	d := newDoor(t)
+	_, err := control.NewControlClient(d.cc).Solve(context.Background(), &control.SolveRequest{Ref: "fails"})
+	if s, _ := status.FromError(err); s.Code() != codes.FailedPrecondition || s.Message() != "as asked" {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestUnknownServiceIsNotForwarded(t *testing.T) {
+	d := newDoor(t)
+	err := d.cc.Invoke(context.Background(), "/containerd.services.containers.v1.Containers/List", &control.InfoRequest{}, &control.InfoResponse{})
+	if status.Code(err) != codes.Unimplemented {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestSessionCarriesLargeMessagesBothWays(t *testing.T) {
+	d := newDoor(t)
+	s, err := control.NewControlClient(d.cc).Session(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{0, 1, 1 << 20, 17 << 20} {
+		want := bytes.Repeat([]byte{byte(size)}, size)
+		if err := s.Send(&control.BytesMessage{Data: want}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Recv()
+		if err != nil || !bytes.Equal(got.Data, want) {
+			t.Fatalf("%d bytes came back as %d: %v", size, len(got.GetData()), err)
+		}
+	}
+	if err := s.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+}

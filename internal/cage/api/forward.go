@@ -1,0 +1,121 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// call is one forwarded RPC.
+type call struct {
+	server  *Server
+	method  string
+	inspect inspector // nil: nothing to look at
+}
+
+// pipe copies messages both ways until both sides are done. The status,
+// headers and trailers of buildkitd reach the client unchanged.
+func (c *call) pipe(in grpc.ServerStream, upstream *grpc.ClientConn) error {
+	ctx, cancel := context.WithCancel(outgoing(in.Context()))
+	defer cancel()
+	desc := &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
+	out, err := upstream.NewStream(ctx, desc, c.method)
+	if err != nil {
+		return err
+	}
+	up := make(chan error, 1)
+	go func() { up <- c.requests(in, out) }()
+	down := make(chan error, 1)
+	go func() { down <- responses(in, out) }()
+	for {
+		select {
+		case err := <-up:
+			if err != nil { // refused, or the client is gone
+				return err
+			}
+			up = nil
+		case err := <-down:
+			in.SetTrailer(out.Trailer())
+			return err
+		}
+	}
+}
+
+// requests copies client → buildkitd, judging each message before it passes.
+func (c *call) requests(in grpc.ServerStream, out grpc.ClientStream) error {
+	for {
+		var f frame
+		err := in.RecvMsg(&f)
+		if errors.Is(err, io.EOF) {
+			return out.CloseSend()
+		}
+		if err != nil {
+			return err
+		}
+		if c.inspect != nil {
+			if err := c.judge(&f); err != nil {
+				f.data.Free()
+				return err
+			}
+		}
+		if err := out.SendMsg(&f); err != nil && !errors.Is(err, io.EOF) {
+			return err // io.EOF: buildkitd ended the stream; responses has its status
+		}
+	}
+}
+
+func (c *call) judge(f *frame) error {
+	verdict, err := c.inspect(f.data.Materialize())
+	if err != nil {
+		return c.server.refuse(Refusal{Method: c.method, Reason: "invalid-request", Detail: "the request does not decode"})
+	}
+	if verdict.refusal != nil {
+		verdict.refusal.Method = c.method
+		return c.server.refuse(*verdict.refusal)
+	}
+	if verdict.ref != "" && c.server.Solving != nil {
+		c.server.Solving(verdict.ref)
+	}
+	return nil
+}
+
+// responses copies buildkitd → client.
+func responses(in grpc.ServerStream, out grpc.ClientStream) error {
+	header, err := out.Header()
+	if err != nil {
+		return err
+	}
+	if err := in.SendHeader(header); err != nil {
+		return err
+	}
+	for {
+		var f frame
+		err := out.RecvMsg(&f)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := in.SendMsg(&f); err != nil {
+			return status.FromContextError(errors.Join(err, context.Canceled)).Err()
+		}
+	}
+}
+
+// outgoing turns the client's metadata into ours.
+func outgoing(ctx context.Context) context.Context {
+	md, ok := metadata.FromIncomingContext(ctx)
+	if !ok {
+		return ctx
+	}
+	md = md.Copy()
+	for _, k := range []string{":authority", "content-type", "user-agent", "grpc-accept-encoding"} {
+		delete(md, k)
+	}
+	return metadata.NewOutgoingContext(ctx, md)
+}

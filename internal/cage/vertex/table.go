@@ -1,0 +1,155 @@
+package vertex
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Table holds the vertices and spans of the cage. The zero value is ready.
+// Memory is bounded: the oldest spans and completed builds are forgotten first.
+type Table struct {
+	mu      sync.Mutex
+	builds  map[string]*build
+	order   []string          // refs, oldest first
+	spans   map[string]string // span id → vertex digest
+	spanAge []string
+	waiting map[string][]chan string
+}
+
+type build struct {
+	vertices map[string]Vertex
+	done     bool
+}
+
+const (
+	maxBuilds = 256
+	maxSpans  = 16384
+)
+
+// Observe stores what is known of v now and returns what was known before.
+func (t *Table) Observe(v Vertex) (before Vertex, known bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.build(v.Build)
+	before, known = b.vertices[v.Digest]
+	b.vertices[v.Digest] = v
+	return before, known
+}
+
+func (t *Table) build(ref string) *build {
+	if b := t.builds[ref]; b != nil {
+		return b
+	}
+	if t.builds == nil {
+		t.builds = make(map[string]*build)
+	}
+	for i := 0; len(t.order) >= maxBuilds && i < len(t.order); {
+		if old := t.order[i]; t.builds[old].done {
+			delete(t.builds, old)
+			t.order = append(t.order[:i], t.order[i+1:]...)
+			continue
+		}
+		i++
+	}
+	b := &build{vertices: make(map[string]Vertex)}
+	t.builds[ref] = b
+	t.order = append(t.order, ref)
+	return b
+}
+
+// Done says that the build has ended; its vertices may be forgotten.
+func (t *Table) Done(ref string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.build(ref).done = true
+}
+
+// Running returns the vertices that are running now, of all builds.
+func (t *Table) Running() []Vertex {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []Vertex
+	for _, ref := range t.order {
+		for _, v := range t.builds[ref].vertices {
+			if v.Running() {
+				all = append(all, v)
+			}
+		}
+	}
+	return all
+}
+
+// ByDigest returns every build's vertex with that digest. More than one means
+// that builds share it: BuildKit runs a shared vertex once.
+func (t *Table) ByDigest(digest string) []Vertex {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []Vertex
+	for _, ref := range t.order {
+		if v, ok := t.builds[ref].vertices[digest]; ok {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// Span stores which vertex a trace span ran.
+func (t *Table) Span(id, digest string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.spans == nil {
+		t.spans = make(map[string]string)
+	}
+	if _, ok := t.spans[id]; !ok {
+		t.spanAge = append(t.spanAge, id)
+	}
+	t.spans[id] = digest
+	for len(t.spanAge) > maxSpans {
+		delete(t.spans, t.spanAge[0])
+		t.spanAge = t.spanAge[1:]
+	}
+	for _, w := range t.waiting[id] {
+		w <- digest
+	}
+	delete(t.waiting, id)
+}
+
+// AwaitSpan returns the digest of the vertex that span id ran. It waits for at
+// most limit: spans are reported when they end.
+func (t *Table) AwaitSpan(ctx context.Context, id string, limit time.Duration) (digest string, ok bool) {
+	t.mu.Lock()
+	if d, ok := t.spans[id]; ok {
+		t.mu.Unlock()
+		return d, true
+	}
+	if t.waiting == nil {
+		t.waiting = make(map[string][]chan string)
+	}
+	w := make(chan string, 1)
+	t.waiting[id] = append(t.waiting[id], w)
+	t.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	select {
+	case d := <-w:
+		return d, true
+	case <-ctx.Done():
+		t.forgetWaiter(id, w)
+		return "", false
+	}
+}
+
+func (t *Table) forgetWaiter(id string, w chan string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	kept := t.waiting[id][:0]
+	for _, c := range t.waiting[id] {
+		if c != w {
+			kept = append(kept, c)
+		}
+	}
+	if t.waiting[id] = kept; len(kept) == 0 {
+		delete(t.waiting, id)
+	}
+}

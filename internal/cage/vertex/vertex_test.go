@@ -1,0 +1,111 @@
+package vertex
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	trace "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+func TestParseName(t *testing.T) {
+	for in, want := range map[string]Name{
+		"[2/3] RUN npm ci":                     {Index: 2, Total: 3, Text: "RUN npm ci"},
+		"[deps  3/12] RUN npm ci":              {Stage: "deps", Index: 3, Total: 12, Text: "RUN npm ci"},
+		"[linux/arm64 deps 3/5] RUN x":         {Platform: "linux/arm64", Stage: "deps", Index: 3, Total: 5, Text: "RUN x"},
+		"[linux/amd64->arm64 2/2] RUN x":       {Platform: "linux/amd64->arm64", Index: 2, Total: 2, Text: "RUN x"},
+		"[stage-1 2/3] ONBUILD RUN x":          {Stage: "stage-1", Index: 2, Total: 3, OnBuild: true, Text: "RUN x"},
+		"[internal] load build context":        {Internal: true, Text: "load build context"},
+		"[auth] library/node:pull token for x": {Internal: true, Text: "library/node:pull token for x"},
+		"exporting to image":                   {Text: "exporting to image"},
+		"[":                                    {Text: "["},
+		"[] RUN x":                             {Text: "[] RUN x"},
+		"[deps 5/3] RUN x":                     {Stage: "deps 5/3", Text: "RUN x"},
+	} {
+		if diff := cmp.Diff(want, ParseName(in)); diff != "" {
+			t.Errorf("%q: %s", in, diff)
+		}
+	}
+}
+
+func TestRunCommand(t *testing.T) {
+	for in, want := range map[string]string{
+		"[2/3] RUN npm ci": "npm ci",
+		"[2/3] RUN --mount=type=cache,target=/x --network=none npm ci --y": "npm ci --y",
+		"[2/3] RUN --mount=type=cache":                                     "",
+	} {
+		if got, ok := ParseName(in).Run(); !ok || got != want {
+			t.Errorf("%q: %q, %v", in, got, ok)
+		}
+	}
+	if _, ok := ParseName("[2/3] COPY . .").Run(); ok {
+		t.Error("COPY is not RUN")
+	}
+}
+
+func TestReceiverLinksSpanToVertex(t *testing.T) {
+	var table Table
+	srv := httptest.NewServer(table.Receiver())
+	defer srv.Close()
+	id := []byte{1, 2, 3, 4, 5, 6, 7, 8}
+	body, err := proto.Marshal(&trace.TracesData{ResourceSpans: []*trace.ResourceSpans{{ScopeSpans: []*trace.ScopeSpans{{Spans: []*trace.Span{
+		{SpanId: []byte{9, 9, 9, 9, 9, 9, 9, 9}},
+		{SpanId: id, Attributes: []*common.KeyValue{{Key: "vertex", Value: &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: "sha256:ab"}}}}},
+	}}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type answer struct {
+		digest string
+		ok     bool
+	}
+	got := make(chan answer, 1)
+	go func() {
+		d, ok := table.AwaitSpan(context.Background(), SpanOf("00-0102030405060708090a0b0c0d0e0f10-0102030405060708-01"), time.Minute)
+		got <- answer{d, ok}
+	}()
+	resp, err := http.Post(srv.URL+"/v1/traces", "application/x-protobuf", bytes.NewReader(body))
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%v %v", resp, err)
+	}
+	resp.Body.Close()
+	if a := <-got; !a.ok || a.digest != "sha256:ab" {
+		t.Fatalf("got %+v", a)
+	}
+	if _, ok := table.AwaitSpan(context.Background(), "0909090909090909", time.Millisecond); ok {
+		t.Error("a span without a vertex must not be linked")
+	}
+	if len(table.waiting) != 0 {
+		t.Errorf("waiters left: %v", table.waiting)
+	}
+}
+
+func TestTableIsBounded(t *testing.T) {
+	var table Table
+	for i := range maxSpans + 10 {
+		table.Span(fmt.Sprint(i), "d")
+	}
+	if len(table.spans) != maxSpans {
+		t.Errorf("%d spans kept", len(table.spans))
+	}
+	for i := range maxBuilds + 10 {
+		ref := fmt.Sprint(i)
+		table.Observe(Vertex{Build: ref, Digest: "a", Started: time.Now()})
+		if i > 0 {
+			table.Done(ref)
+		}
+	}
+	if len(table.builds) > maxBuilds {
+		t.Errorf("%d builds kept", len(table.builds))
+	}
+	if r := table.Running(); len(r) == 0 || r[0].Build != "0" {
+		t.Error("a running build was forgotten")
+	}
+}
