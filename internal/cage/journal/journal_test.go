@@ -233,6 +233,23 @@ func TestFloodHidesNothing(t *testing.T) {
 	}
 }
 
+// Repeats that are pending when the file is full must be counted somewhere.
+func TestFullBudgetLosesNoRepeat(t *testing.T) {
+	j, _ := open(t, limits{sightings: 1, keys: 100, bytes: 4 << 10})
+	add(j, 5, conn("s1", "a.example.com", event.Blocked))
+	for i := range 50 {
+		j.Add(conn("s1", fmt.Sprintf("%d.example.com", i), event.Blocked))
+	}
+	records := sealed(t, j)
+	if got := end(records).Blocked; got != 55 {
+		t.Errorf("%d blocked, want 55", got)
+	}
+	last := records[len(records)-2].Conn
+	if last.Name != OverflowName || last.Detail != OverflowDetail || last.Verdict != event.Blocked {
+		t.Errorf("overflow record %+v", last)
+	}
+}
+
 func TestMillionAttempts(t *testing.T) {
 	for _, tt := range []struct {
 		name string
