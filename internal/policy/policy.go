@@ -1,9 +1,18 @@
 // Package policy is the allowlist: it parses rules, compiles a Spec and judges
 // destinations. It is pure, shared by the host and the cage, and the only
 // matcher there is.
+//
+// The rules of the package: nothing that does not parse is ever dropped, a
+// destination that no rule names is refused, and doubt about a step makes its
+// scope narrower, never wider.
 package policy
 
-import "net/netip"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/netip"
+)
 
 // Protocol is what the proxy found a connection to speak.
 type Protocol string
@@ -15,41 +24,89 @@ const (
 	IP   Protocol = "ip"  // raw address, any protocol
 )
 
-// Step is what a rule of steps: can select by. The zero value is an unknown step.
-type Step struct {
-	Builder bool // the builder's own traffic
-	Command string
-	Stage   string
-	Line    int // first Dockerfile line, 0: unknown
-	Secrets bool
-}
-
-// Target is one destination to judge. Name is set for tls, http and tcp, in
-// canonical form (see CanonicalName); Addr for ip.
-type Target struct {
-	Protocol Protocol
-	Name     string
-	Addr     netip.Addr
-	Port     uint16
-}
-
-// Decision is the answer to a Target.
-type Decision struct {
-	// Allowed is what happens. In audit it is true where restrict would refuse for want of a rule.
-	Allowed bool
-	// Audited is true when only the audit mode let it through.
-	Audited bool
-	// Expected is true for a refusal that a known_blocked rule names.
-	Expected bool
-	// Rule is the text of the deciding rule, Pos where it stands; empty without one.
-	Rule string
-	Pos  string
-	// Reason is empty when allowed by a rule, else "not-allowed" or "ip-not-allowed".
-	Reason string
-}
-
 // Policy is a compiled Spec. It is immutable and safe for concurrent use.
-type Policy struct{ spec Spec }
+type Policy struct {
+	spec    Spec
+	top     *section
+	builder *section // nil: not restricted
+	steps   []*entry
+	blocked *index
+	private []*Rule
+	digest  string
+}
 
-// Scope is what one step (or the builder) may do under a Policy.
-type Scope struct{ policy *Policy }
+// Mode is restrict or audit.
+func (p *Policy) Mode() Mode { return p.spec.Mode }
+
+// Digest names the policy: a hash over its canonical rules, without positions.
+// Two files that differ in layout, comments or spelling only have the same.
+func (p *Policy) Digest() string { return p.digest }
+
+// ECHAllowed reports whether an encrypted ClientHello may pass in restrict.
+func (p *Policy) ECHAllowed() bool { return p.spec.ECH == echAllow }
+
+// PrivateAllowed reports whether allow_private covers an address. It says
+// nothing about other guarded addresses, which nothing opens.
+func (p *Policy) PrivateAllowed(a netip.Addr) bool {
+	a = a.Unmap()
+	for _, r := range p.private {
+		if r.net.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// canonical is a section as hashed: canonical rule texts in their order.
+type canonical struct {
+	HTTPS, HTTP, TCP, IP []string `json:",omitempty"`
+}
+
+type canonicalStep struct {
+	Run, Stage, Lines, Network string
+	Secrets                    *bool
+	MaxUpload                  int64
+	Rules                      canonical
+}
+
+func (p *Policy) hash() string {
+	doc := struct {
+		Mode             Mode
+		ECH              string
+		Rules            canonical
+		Blocked, Private []string
+		Steps            []canonicalStep
+		Builder          *canonical
+	}{Mode: p.spec.Mode, ECH: p.spec.ECH, Rules: p.top.canonical(),
+		Blocked: ruleTexts(p.blocked.rules), Private: ruleTexts(p.private)}
+	for _, e := range p.steps {
+		s := e.spec
+		doc.Steps = append(doc.Steps, canonicalStep{
+			s.Run, s.Stage, e.lines.String(), s.Network, s.Secrets, s.MaxUpload, e.rules.canonical()})
+	}
+	if p.builder != nil {
+		c := p.builder.canonical()
+		doc.Builder = &c
+	}
+	data, err := json.Marshal(doc)
+	if err != nil { // strings, numbers and booleans always encode
+		panic(err)
+	}
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func (s *section) canonical() canonical {
+	return canonical{
+		HTTPS: ruleTexts(s.lists[HTTPSRules].rules), HTTP: ruleTexts(s.lists[HTTPRules].rules),
+		TCP: ruleTexts(s.lists[TCPRules].rules), IP: ruleTexts(s.lists[IPRules].rules),
+	}
+}
+
+func ruleTexts(rules []*Rule) []string {
+	var texts []string
+	for _, r := range rules {
+		texts = append(texts, r.String())
+	}
+	return texts
+}

@@ -30,6 +30,26 @@ type RuleTexts struct {
 	IP    []Text `json:"ip,omitempty"`
 }
 
+// Of returns the texts of one of the four rule lists, nil for any other list.
+func (r *RuleTexts) Of(l List) *[]Text {
+	switch l {
+	case HTTPSRules:
+		return &r.HTTPS
+	case HTTPRules:
+		return &r.HTTP
+	case TCPRules:
+		return &r.TCP
+	case IPRules:
+		return &r.IP
+	}
+	return nil
+}
+
+// Empty reports whether no list has a rule.
+func (r *RuleTexts) Empty() bool {
+	return len(r.HTTPS)+len(r.HTTP)+len(r.TCP)+len(r.IP) == 0
+}
+
 // Text is one rule as written, and where: "buildcage.yaml:12:5" or "--allow-https".
 type Text struct {
 	Text string `json:"text"`
@@ -37,7 +57,8 @@ type Text struct {
 }
 
 // StepSpec is one entry of steps:. Empty selectors match everything; all given
-// selectors must match.
+// selectors must match. Its four lists replace the four top-level lists, so an
+// entry without any list allows nothing.
 type StepSpec struct {
 	Pos       string    `json:"pos,omitempty"`
 	Run       string    `json:"run,omitempty"`     // glob over the RUN command
