@@ -1,0 +1,238 @@
+package firewall
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Prefix is the reason in front of a logged packet.
+type Prefix string
+
+const (
+	LogRefused Prefix = "refused" // of a step, not TCP and not DNS
+	LogForeign Prefix = "foreign" // DNS of a step to a resolver that is not ours
+	LogSpoofed Prefix = "spoofed" // of a step, with a source that is not its own
+	LogBuilder Prefix = "builder" // of the builder, not TCP and not DNS
+)
+
+// snapLen is how much of a packet is logged: headers and a whole DNS question.
+const snapLen = 384
+
+// ICMP types that the rules name.
+const (
+	unreachable4    = 3
+	unreachable6    = 1
+	mldQuery        = 130
+	mldReport       = 131
+	mldDone         = 132
+	routerSolicit   = 133
+	neighbourAsk    = 135
+	neighbourAnswer = 136
+	mldReport2      = 143
+)
+
+// baseChains is the number of chains with a hook.
+const baseChains = 8
+
+// priorityRefuse is behind the redirection, so that what was redirected shows.
+const priorityRefuse = -90
+
+type builder struct {
+	Config
+	conn    *nftables.Conn
+	table   *nftables.Table
+	uplinks *nftables.Set
+}
+
+func (b *builder) build() error {
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: Table}
+	b.conn.AddTable(table)
+	b.conn.DelTable(table)
+	b.table = b.conn.AddTable(table)
+	b.uplinks = &nftables.Set{Table: b.table, Name: "uplinks", KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
+	var names []nftables.SetElement
+	for _, n := range b.Uplinks {
+		names = append(names, nftables.SetElement{Key: ifname(n)})
+	}
+	if err := b.conn.AddSet(b.uplinks, names); err != nil {
+		return fmt.Errorf("building the set of uplinks: %w", err)
+	}
+	for _, name := range []string{"builder", "foreign", "invalid", "noise", "refused", "spoofed", "uplink"} {
+		b.conn.AddObj(&nftables.NamedObj{Table: b.table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
+	}
+	b.source()
+	b.state()
+	b.redirectSteps()
+	b.refuse()
+	b.input()
+	b.forward()
+	b.redirectBuilder()
+	b.output()
+	return nil
+}
+
+func (b *builder) chain(name string, typ nftables.ChainType, hook *nftables.ChainHook, priority int32, policy nftables.ChainPolicy) func(...match) {
+	chain := b.conn.AddChain(&nftables.Chain{
+		Name: name, Table: b.table, Type: typ, Hooknum: hook,
+		Priority: nftables.ChainPriorityRef(nftables.ChainPriority(priority)), Policy: &policy,
+	})
+	return func(parts ...match) {
+		b.conn.AddRule(&nftables.Rule{Table: b.table, Chain: chain, Exprs: slices.Concat(parts...)})
+	}
+}
+
+// notSteps ends a prerouting chain for traffic that no step sent.
+func (b *builder) notSteps(rule func(...match)) {
+	rule(iif("lo"), accept())
+	rule(b.inUplinks(expr.MetaKeyIIFNAME, false), accept())
+}
+
+func neighbours(rule func(...match), with ...match) {
+	for _, typ := range []byte{neighbourAsk, neighbourAnswer} {
+		rule(append(append([]match{}, with...), icmp6(typ), accept())...)
+	}
+}
+
+// source drops what does not carry the step's own address. Link-local IPv6
+// sources go on to be refused: nothing we offer answers to them.
+func (b *builder) source() {
+	rule := b.chain("source", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -300, nftables.ChainPolicyAccept)
+	b.notSteps(rule)
+	for _, typ := range []byte{mldQuery, mldReport, mldDone, routerSolicit, mldReport2} {
+		rule(icmp6(typ), b.count("noise"), drop())
+	}
+	neighbours(rule)
+	rule(saddr(netip.MustParsePrefix("fe80::/10"), expr.CmpOpEq), accept())
+	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6} {
+		rule(saddr(net, expr.CmpOpNeq), b.count("spoofed"), b.log(LogSpoofed), drop())
+	}
+	rule(noReversePath(), b.count("spoofed"), b.log(LogSpoofed), drop())
+}
+
+// state drops TCP outside of a connection, and names foreign DNS before the
+// redirection hides where it was meant to go.
+func (b *builder) state() {
+	rule := b.chain("state", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -150, nftables.ChainPolicyAccept)
+	b.notSteps(rule)
+	rule(proto(unix.IPPROTO_TCP), ctState(expr.CtStateBitINVALID), b.count("invalid"), drop())
+	rule(notSYN(), ctState(expr.CtStateBitNEW), b.count("invalid"), drop())
+	for _, to := range []netip.Addr{b.Listen4, b.Listen6} {
+		rule(daddr(single(to), expr.CmpOpNeq), dport(unix.IPPROTO_UDP, 53), b.count("foreign"), b.log(LogForeign))
+	}
+}
+
+// redirectSteps sends DNS to the nameserver and all other TCP to the proxy.
+func (b *builder) redirectSteps() {
+	rule := b.chain("redirect_steps", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, -100, nftables.ChainPolicyAccept)
+	b.notSteps(rule)
+	for _, s := range []struct {
+		steps netip.Prefix
+		to    netip.Addr
+	}{{b.StepNet4, b.Listen4}, {b.StepNet6, b.Listen6}} {
+		who := saddr(s.steps, expr.CmpOpEq)
+		rule(who, daddr(single(s.to), expr.CmpOpNeq), dport(unix.IPPROTO_UDP, 53), dnat(s.to, b.ForeignPort))
+		b.redirect(rule, who, s.to)
+	}
+}
+
+func (b *builder) redirect(rule func(...match), who match, to netip.Addr) {
+	rule(who, dport(unix.IPPROTO_UDP, 53), dnat(to, b.DNSPort))
+	rule(who, dport(unix.IPPROTO_TCP, 53), dnat(to, b.DNSPort))
+	rule(who, proto(unix.IPPROTO_TCP), dnat(to, b.ProxyPort))
+}
+
+// offers calls f for every listener of ours.
+func (b *builder) offers(f func(to netip.Prefix, proto byte, port uint16)) {
+	for _, to := range []netip.Addr{b.Listen4, b.Listen6} {
+		f(single(to), unix.IPPROTO_UDP, b.DNSPort)
+		f(single(to), unix.IPPROTO_TCP, b.DNSPort)
+		f(single(to), unix.IPPROTO_TCP, b.ProxyPort)
+	}
+}
+
+// refuse logs and counts, in one place, what input and forward will reject:
+// a packet without a route never gets there.
+func (b *builder) refuse() {
+	rule := b.chain("refuse", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, priorityRefuse, nftables.ChainPolicyAccept)
+	b.notSteps(rule)
+	neighbours(rule)
+	rule(ctDNAT(), accept())
+	b.offers(func(to netip.Prefix, p byte, port uint16) {
+		rule(daddr(to, expr.CmpOpEq), dport(p, port), accept())
+	})
+	rule(b.count("refused"), b.log(LogRefused))
+}
+
+// input lets steps reach the two listeners, and the uplinks answer us.
+func (b *builder) input() {
+	rule := b.chain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, 0, nftables.ChainPolicyDrop)
+	rule(iif("lo"), accept())
+	neighbours(rule)
+	up := b.inUplinks(expr.MetaKeyIIFNAME, false)
+	rule(up, ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept())
+	rule(up, b.count("uplink"), drop())
+	b.offers(func(to netip.Prefix, p byte, port uint16) {
+		rule(daddr(to, expr.CmpOpEq), dport(p, port), accept())
+	})
+	for _, to := range []netip.Addr{b.Listen4, b.Listen6} {
+		rule(ctDNAT(), daddr(single(to), expr.CmpOpEq), dport(unix.IPPROTO_UDP, b.ForeignPort), accept())
+	}
+	rule(reject())
+}
+
+// forward lets nothing through.
+func (b *builder) forward() {
+	rule := b.chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0, nftables.ChainPolicyDrop)
+	rule(b.inUplinks(expr.MetaKeyIIFNAME, false), b.count("uplink"), drop())
+	rule(reject())
+}
+
+// redirectBuilder does for the processes in the cage what redirectSteps does
+// for steps. Loopback addresses and our own listeners are left alone, and so
+// are the sockets that carry the mark.
+func (b *builder) redirectBuilder() {
+	rule := b.chain("redirect_builder", nftables.ChainTypeNAT, nftables.ChainHookOutput, -100, nftables.ChainPolicyAccept)
+	rule(mark(b.Mark), accept())
+	for _, local := range []string{"127.0.0.0/8", "::1/128"} {
+		rule(daddr(netip.MustParsePrefix(local), expr.CmpOpEq), accept())
+	}
+	b.redirect(rule, family(unix.NFPROTO_IPV4), b.Listen4)
+	b.redirect(rule, family(unix.NFPROTO_IPV6), b.Listen6)
+}
+
+// output lets only marked sockets use the uplinks. The kernel's own error
+// messages to steps belong to no connection that it remembers. What is not
+// redirected and goes to a fake address would vanish on lo. A redirected
+// packet still names the interface that it would have left by.
+func (b *builder) output() {
+	rule := b.chain("output", nftables.ChainTypeFilter, nftables.ChainHookOutput, 0, nftables.ChainPolicyDrop)
+	b.offers(func(to netip.Prefix, p byte, port uint16) {
+		rule(daddr(to, expr.CmpOpEq), dport(p, port), accept())
+	})
+	for _, to := range []netip.Addr{b.Listen4, b.Listen6} {
+		rule(oif("lo"), daddr(single(to), expr.CmpOpEq), accept())
+	}
+	for _, fake := range []netip.Prefix{b.FakeNet4, b.FakeNet6} {
+		rule(oif("lo"), daddr(fake, expr.CmpOpEq), b.count("builder"), b.log(LogBuilder), reject())
+	}
+	rule(oif("lo"), accept())
+	rule(b.inUplinks(expr.MetaKeyOIFNAME, false), mark(b.Mark), accept())
+	rule(ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept())
+	neighbours(rule)
+	toSteps := b.inUplinks(expr.MetaKeyOIFNAME, true)
+	rule(toSteps, icmp4(unreachable4), accept())
+	rule(toSteps, icmp6(unreachable6), accept())
+	for _, typ := range []byte{mldQuery, mldReport, mldDone, routerSolicit, mldReport2} {
+		rule(icmp6(typ), b.count("noise"), drop())
+	}
+	rule(proto(unix.IPPROTO_IGMP), b.count("noise"), drop())
+	rule(b.count("builder"), b.log(LogBuilder), reject())
+}
+
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
