@@ -124,3 +124,11 @@ func (v visitor) addrPort(p *netip.AddrPort) {
 	v.addr(&a)
 	*p = netip.AddrPortFrom(a, p.Port())
 }
+
+// Cleaned returns r with every text made printable, for a reader that must not
+// rely on the writer's escaping.
+func (r Record) Cleaned() Record {
+	r = clone(r)
+	r.walk(cleaner())
+	return r
+}

@@ -1,0 +1,54 @@
+package report
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got; -update rewrites it):\n%s", file, diff)
+	}
+}
+
+func TestGolden(t *testing.T) {
+	for name, s := range scenarios() {
+		t.Run(name, func(t *testing.T) {
+			r := s.run(t)
+			for suffix, opts := range map[string]TextOptions{
+				".80.txt":     {Width: 80},
+				".120.txt":    {Width: 120},
+				".colour.txt": {Width: 100, Color: true, Dark: true},
+			} {
+				var b bytes.Buffer
+				if err := Text(&b, r, opts); err != nil {
+					t.Fatal(err)
+				}
+				golden(t, name+suffix, b.Bytes())
+			}
+			var b bytes.Buffer
+			if err := JSON(&b, r); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+".json", b.Bytes())
+		})
+	}
+}
