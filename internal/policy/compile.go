@@ -74,7 +74,7 @@ func (c *compiler) rules(l List, texts []Text) []*Rule {
 		if r.regex != nil {
 			before := size
 			size += r.regex.size
-			if before <= maxRegex && size > maxRegex {
+			if before <= maxRegexes && size > maxRegexes {
 				c.errs = append(c.errs, &Error{Pos: t.Pos, Rule: t.Text,
 					Msg:  "too many regex rules in " + string(l),
 					hint: "write host patterns with * and ** instead; they are faster and of any number"})

@@ -10,8 +10,9 @@ type Explanation struct {
 	// "steps[1]" or "builder"; SectionPos is its position where known.
 	Section    string
 	SectionPos string
-	// List and Add are the list and the rule that would allow the target;
-	// empty when a rule allows it already.
+	// List and Add are the list and the rule that would allow the target.
+	// Empty when it is allowed already, and when adding does not help: where a
+	// known_blocked rule or network: none would have to go.
 	List List
 	Add  string
 }
@@ -25,7 +26,7 @@ func (s *Scope) Explain(t Target) Explanation {
 			break // the section that refuses is the one to look at
 		}
 	}
-	if e.Decision.Reason != "" && t.valid() {
+	if r := e.Decision.Reason; !e.Decision.Expected && (r == notAllowed || r == ipNotAllowed) {
 		e.List, e.Add = Suggest(t)
 	}
 	return e

@@ -16,9 +16,13 @@ type regex struct {
 	tree   *syntax.Regexp
 }
 
-// maxRegex bounds the instructions of all regex rules of one list, so that a
-// list of hostile patterns still decides in milliseconds.
-const maxRegex = 20000
+// The bounds on instructions keep a decision within milliseconds, whatever the
+// patterns: maxRegex for one rule, which is what package regexp runs with its
+// fast bounded backtracker (500), maxRegexes for all regex rules of one list.
+const (
+	maxRegex   = 480
+	maxRegexes = 10000
+)
 
 func parseRegex(source string) (*regex, *fault) {
 	const hint = "a regex rule is ~ and an RE2 expression that covers host:port, for example ~api[0-9]+\\.example\\.com:443"
