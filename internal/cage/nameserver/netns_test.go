@@ -12,9 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
+	"github.com/buildcage/buildcage/internal/cage/firewall"
 	"github.com/buildcage/buildcage/internal/cage/lab"
 	"github.com/buildcage/buildcage/internal/cage/nameserver"
+	"github.com/buildcage/buildcage/internal/cage/network"
 	"github.com/buildcage/buildcage/internal/cage/step"
+	"github.com/buildcage/buildcage/internal/contract"
 	"github.com/buildcage/buildcage/internal/event"
 )
 
@@ -39,7 +44,7 @@ func TestSystemResolvers(t *testing.T) {
 	}
 	s := &nameserver.Server{Pool: &nameserver.Pool{}, Steps: &step.Table{}, Record: func(event.Record) {}, IPv6: true}
 	s.Steps.Register(&step.Step{Step: event.Step{ID: "s1", Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}})
-	start(t, s)
+	start(t, s, netip.MustParseAddrPort("127.0.0.1:53"))
 
 	v4, v6, _ := s.Pool.Assign("s1", "pypi.org")
 	for _, tt := range []struct {
@@ -74,9 +79,61 @@ func TestSystemResolvers(t *testing.T) {
 	}
 }
 
-func start(t *testing.T, s *nameserver.Server) {
+// A step that asks another resolver over TCP gets our answer, and the record
+// says whom it asked.
+func TestForeignResolver(t *testing.T) {
+	if !lab.Enter(t) {
+		return
+	}
+	lab.Uplink(t)
+	plan, err := network.Setup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := firewall.Install(firewall.Config{
+		Uplinks: plan.Uplinks, StepNet4: contract.StepNet4, StepNet6: contract.StepNet6,
+		FakeNet4: contract.FakeNet4, FakeNet6: contract.FakeNet6, Listen4: contract.Listen4, Listen6: contract.Listen6,
+		ProxyPort: contract.ProxyPort, DNSPort: contract.NameserverPort, ForeignPort: 54,
+		Mark: contract.ProxyMark, LogGroup: contract.NFLogGroup,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	st := lab.NewStep(t, 2)
+	got := make(chan event.DNS, 1)
+	s := &nameserver.Server{Pool: &nameserver.Pool{}, Steps: &step.Table{}, IPv6: true, Record: func(r event.Record) { got <- *r.DNS }}
+	s.Steps.Register(&step.Step{Step: event.Step{ID: "s1", Addrs: []netip.Addr{st.Addr4, st.Addr6}}})
+	start(t, s, netip.AddrPortFrom(contract.Listen4, contract.NameserverPort))
+	start(t, s, netip.AddrPortFrom(contract.Listen6, contract.NameserverPort))
+
+	for _, tt := range []struct {
+		server  netip.Addr
+		foreign bool
+	}{
+		{netip.MustParseAddr("192.0.2.53"), true},
+		{netip.MustParseAddr("2001:db8::53"), true},
+		{contract.Listen4, false},
+		{contract.Listen6, false},
+	} {
+		st.Do(t, func() error {
+			m := new(dns.Msg).SetQuestion("pypi.org.", dns.TypeA)
+			r, _, err := (&dns.Client{Net: "tcp"}).Exchange(m, netip.AddrPortFrom(tt.server, 53).String())
+			if err == nil && len(r.Answer) != 1 {
+				t.Errorf("%v: answer %v", tt.server, r)
+			}
+			return err
+		})
+		want := netip.Addr{}
+		if tt.foreign {
+			want = tt.server
+		}
+		if d := <-got; d.Foreign != want || d.Step != "s1" || d.Name != "pypi.org" {
+			t.Errorf("%v: record %+v, want foreign %v", tt.server, d, want)
+		}
+	}
+}
+
+func start(t *testing.T, s *nameserver.Server, at netip.AddrPort) {
 	t.Helper()
-	at := netip.MustParseAddrPort("127.0.0.1:53")
 	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		t.Fatal(err)
