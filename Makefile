@@ -1,0 +1,49 @@
+# buildcage. "make" lists the targets. What takes more than a line is in scripts/.
+
+# One set of flags for building, testing and linting, so that all three share Go's cache.
+export GOFLAGS := -trimpath -buildvcs=false
+export CGO_ENABLED := 0
+
+GO      ?= go
+VERSION ?= $(shell scripts/version)
+FUZZ    ?= 30s
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup cage build demo test lint unit e2e fuzz fmt clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: C compiler, libseccomp, nftables, mmdebstrap, an engine if none answers
+	@scripts/setup
+
+cage: ## build the cage image into embed/cage (nothing to do when it is current)
+	@$(GO) run ./embed/image
+
+build: cage ## build bin/buildcage with the cage image inside
+	$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/buildcage ./cmd/buildcage
+
+demo: setup build ## audit a real build, build it with the allowlist, then try a hostile one
+	@scripts/demo
+
+test: setup build lint ## run every test there is; none is skipped
+	@$(GO) run ./scripts/suite all
+
+lint: ## run golangci-lint
+	@scripts/golangci run ./...
+
+unit: ## run the tests that need neither root nor an engine
+	@$(GO) run ./scripts/suite unit
+
+e2e: setup build ## run the tests against a real engine
+	@$(GO) run ./scripts/suite e2e
+
+fuzz: ## run every fuzz target for FUZZ=30s
+	@FUZZ=$(FUZZ) scripts/fuzz
+
+fmt: ## format the code
+	@scripts/golangci fmt
+
+clean: ## remove what was built; keep the tools in .cache
+	@rm -rf bin .cache/cage .cache/suite embed/cage/*/image.tar.zst embed/cage/*/manifest.json
