@@ -25,7 +25,7 @@ func (t *text) onlyAsked() {
 		group := *groups.vals[n]
 		if len(group) < 3 {
 			for _, q := range group {
-				rows.add(t.warn, nil, "?", address(q.Name, 0), inert(strings.Join(q.Types, ",")), fmt.Sprintf("%d×", q.Count), t.by(q.Steps))
+				rows.add(t.warn, nil, "?", address(q.Name, 0), end(inert(strings.Join(q.Types, ",")), maxShort), fmt.Sprintf("%d×", q.Count), t.by(q.Steps))
 			}
 			continue
 		}
@@ -34,7 +34,7 @@ func (t *text) onlyAsked() {
 			count = event.Add(count, q.Count)
 		}
 		what := fmt.Sprintf("%d names under %s", len(group), inert(of))
-		rows.add(t.warn, []string{"such as " + middle(inert(group[0].Name), t.width-20)}, "?", what, inert(strings.Join(group[0].Types, ",")), fmt.Sprintf("%d×", count), t.by(group[0].Steps))
+		rows.add(t.warn, []string{"such as " + middle(inert(group[0].Name), t.width-20)}, "?", what, end(inert(strings.Join(group[0].Types, ",")), maxShort), fmt.Sprintf("%d×", count), t.by(group[0].Steps))
 	}
 	for _, f := range t.report.Resolvers {
 		rows.add(t.warn, nil, "!", address(f.Address, 53)+" instead of the cage's resolver", "dns", fmt.Sprintf("%d×", f.Count), t.by(f.Steps))

@@ -106,7 +106,7 @@ func protocol(p string) string {
 	if p == "" {
 		return "?"
 	}
-	return inert(p)
+	return end(inert(p), maxShort)
 }
 
 // listLimit is how many rows a list has on a screen; the JSON has them all.

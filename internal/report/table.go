@@ -24,8 +24,10 @@ func (t *table) add(style lipgloss.Style, notes []string, cells ...string) {
 	t.rows = append(t.rows, row{style, cells, notes})
 }
 
-// maxLast is the room that the last column may take from the destination.
-const maxLast = 24
+const (
+	maxShort = 12 // columns of a short cell with foreign text
+	maxLast  = 24 // room that the last column may take from the destination
+)
 
 // table prints at most limit rows and says how many there are beyond.
 func (t *text) table(tab table, indent string, limit int) {
