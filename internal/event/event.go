@@ -104,6 +104,7 @@ type Conn struct {
 	Orig     netip.AddrPort `json:"orig,omitzero"`       // destination as the client dialled it
 	OrigName string         `json:"orig_name,omitempty"` // the name behind a fake Orig address
 	Dialled  netip.AddrPort `json:"dialled,omitzero"`
+	Resolved netip.Addr     `json:"resolved,omitzero"` // what the name resolved to, when the guard refused that
 	Port     uint16         `json:"port"`
 	Method   string         `json:"method,omitempty"`
 	Path     string         `json:"path,omitempty"`

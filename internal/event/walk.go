@@ -112,6 +112,7 @@ func (c *Conn) walk(v visitor) {
 	v.list(&c.Flags)
 	v.addrPort(&c.Orig)
 	v.addrPort(&c.Dialled)
+	v.addr(&c.Resolved)
 	if p := c.Process; p != nil {
 		v.text(&p.Exe, false)
 		v.list(&p.Args)

@@ -78,35 +78,54 @@ type target struct {
 	private netip.Addr // the address behind the name that needs opening
 }
 
+// flagPrivate and flagECH are set by the proxy: the address is private and the
+// policy opens it nowhere; the inner name could not be judged.
+const (
+	flagPrivate = "private"
+	flagECH     = "ech"
+)
+
 // target notes what would have let c through, if a rule can.
 func (s *sums) target(c *event.Conn) {
-	if c.Expected || c.Verdict != event.Audited && c.Verdict != event.Blocked {
+	if c.Expected {
 		return
 	}
 	t := target{builder: c.Step == event.BuilderStep}
-	class := policy.NewGuard(nil).Check(c.Dialled.Addr())
-	if c.Protocol != string(policy.IP) && class == policy.Private {
-		t.private = c.Dialled.Addr().Unmap()
+	switch c.Verdict {
+	case event.Audited:
+		t.rule = ruleFor(c)
+		t.private = privateDialled(c)
+	case event.Allowed: // by a rule for the name; the address passes in audit only
+		if c.Rule != "" {
+			t.private = privateDialled(c)
+		}
+	case event.Blocked:
+		switch c.Reason {
+		case event.NotAllowed, event.IPNotAllowed, event.Unclassified, event.MissingSNI:
+			t.rule = ruleFor(c)
+		case event.InternalAddress:
+			if policy.NewGuard(nil).Check(c.Resolved) == policy.Private {
+				t.private = c.Resolved.Unmap()
+			}
+		}
 	}
-	switch {
-	case c.Verdict == event.Audited && c.Rule != "" && t.private.IsValid(): // the name has its rule
-	case c.Verdict == event.Audited:
-		t.rule = ruleFor(c)
-	case c.Reason == event.NotAllowed, c.Reason == event.IPNotAllowed, c.Reason == event.Unclassified, c.Reason == event.MissingSNI:
-		t.rule = ruleFor(c)
-	case c.Reason == event.InternalAddress && t.private.IsValid() && c.Rule == "":
-		t.rule = ruleFor(c)
-	case c.Reason == event.InternalAddress:
-	default:
-		return // no rule opens what is malformed, guarded or overloaded
+	if t != (target{builder: t.builder}) {
+		s.targets.at(t)
 	}
-	s.targets.at(t)
+}
+
+// privateDialled is the private address behind a name that the policy opens nowhere.
+func privateDialled(c *event.Conn) netip.Addr {
+	if c.Protocol == string(policy.IP) || !slices.Contains(c.Flags, flagPrivate) {
+		return netip.Addr{}
+	}
+	return c.Dialled.Addr().Unmap()
 }
 
 // ruleFor returns what a rule must name to allow c: the judged name; where
 // there is none, or it can't be judged, the name or address that was dialled.
 func ruleFor(c *event.Conn) policy.Target {
-	judged := c.Name != "" && c.Reason != event.Unclassified && c.Reason != event.ECHPresent
+	judged := c.Name != "" && c.Reason != event.Unclassified && !slices.Contains(c.Flags, flagECH)
 	switch p := policy.Protocol(c.Protocol); {
 	case judged && (p == policy.TLS || p == policy.HTTP || p == policy.TCP):
 		return policy.Target{Protocol: p, Name: c.Name, Port: c.Port}

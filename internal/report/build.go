@@ -58,7 +58,6 @@ type sums struct {
 	resolvers ordered[netip.Addr, Resolver]
 	sources   ordered[sourceKey, Source]
 	connected map[askKey]bool // names that a step connected to
-	passed    map[passKey]bool
 	targets   ordered[target, struct{}]
 }
 
@@ -81,14 +80,10 @@ type (
 		reason event.Reason
 	}
 	sourceKey struct{ ref, host string }
-	passKey   struct {
-		step, host string
-		port       uint16
-	}
 )
 
 func newSums() *sums {
-	return &sums{connected: make(map[askKey]bool), passed: make(map[passKey]bool)}
+	return &sums{connected: make(map[askKey]bool)}
 }
 
 func (s *sums) record(r *Report, rec *event.Record) {
@@ -137,9 +132,6 @@ func (s *sums) conn(rec *event.Record) {
 	if new(Totals).verdict(c.Verdict) == nil {
 		c.Verdict = event.Blocked // no Decoder lets it through; nothing is allowed by not being understood
 	}
-	if c.Verdict == event.Allowed || c.Verdict == event.Audited {
-		s.passed[passKey{c.Step, host, c.Port}] = true
-	}
 	for _, name := range []string{c.Name, c.OrigName} {
 		s.connected[askKey{c.Step, name}] = true
 	}
@@ -154,6 +146,9 @@ func (s *sums) conn(rec *event.Record) {
 	add(&d.Detail, c.Detail)
 	if c.OrigName == "" && c.Orig.IsValid() {
 		add(&d.Orig, c.Orig.String())
+	}
+	if c.Resolved.IsValid() {
+		add(&d.Resolved, c.Resolved.String())
 	}
 	if c.Dialled.IsValid() {
 		add(&d.Dialled, c.Dialled.String())

@@ -74,9 +74,6 @@ func (s *sums) destinations() []Destination {
 	for i := range list {
 		d := &list[i]
 		d.Steps, d.Processes = some(d.Steps), some(d.Processes)
-		if d.Reason == event.ClientClosed && s.spare(d) {
-			d.Expected = true
-		}
 	}
 	slices.SortStableFunc(list, func(a, b Destination) int {
 		return cmp.Or(
@@ -84,17 +81,6 @@ func (s *sums) destinations() []Destination {
 			cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
 	})
 	return list
-}
-
-// spare says that every step which closed a connection to d before it said
-// anything did reach d with another one: a client that races or keeps a spare.
-func (s *sums) spare(d *Destination) bool {
-	for _, step := range d.Steps {
-		if !s.passed[passKey{step, d.Host, d.Port}] {
-			return false
-		}
-	}
-	return len(d.Steps) > 0
 }
 
 func rank(d Destination) int {

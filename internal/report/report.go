@@ -109,6 +109,7 @@ type Destination struct {
 	NameRaw     []string      `json:"name_raw,omitempty"` // other spellings, escaped
 	Orig        []string      `json:"orig,omitempty"`     // raw addresses that the client dialled
 	Dialled     []string      `json:"dialled,omitempty"`  // addresses that the proxy dialled
+	Resolved    []string      `json:"resolved,omitempty"` // what the name resolved to, when that was refused
 	Detail      []string      `json:"detail,omitempty"`
 	Flags       []string      `json:"flags,omitempty"`
 	Period

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/buildcage/buildcage/internal/event"
 )
@@ -134,7 +135,7 @@ func (t *text) reached() {
 		case event.Failed:
 			symbol, style = "!", t.warn
 		}
-		rows.add(style, nil, symbol, address(d.Host, d.Port), protocol(d.Protocol), fmt.Sprint(d.Connections), size(d.Up), size(d.Down), inert(whyReached(d)))
+		rows.add(style, nil, symbol, address(d.Host, d.Port), protocol(d.Protocol), fmt.Sprint(d.Connections), size(d.Up), size(d.Down), inert(strings.Join(append([]string{whyReached(d)}, d.Flags...), ", ")))
 	}
 	t.table(rows, "  ", listLimit)
 }
@@ -147,7 +148,7 @@ func whyReached(d Destination) string {
 	case d.Expected:
 		return "known blocked"
 	case d.Verdict == event.Audited && (d.Reason == "" || d.Reason == event.NotAllowed || d.Reason == event.IPNotAllowed):
-		return "no rule yet"
+		return "no rule"
 	case d.Verdict == event.Audited:
 		return string(d.Reason)
 	case d.Rule == address(d.Host, d.Port):

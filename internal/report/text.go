@@ -198,6 +198,8 @@ func (t *text) step(id string, width int) string {
 	switch {
 	case id == event.BuilderStep:
 		return "the builder itself (FROM, ADD, git, cache, push)"
+	case s == nil && id == "unknown":
+		return "an address that no step owns"
 	case s == nil:
 		return end("unknown step "+inert(id), width)
 	}
