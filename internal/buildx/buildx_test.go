@@ -96,7 +96,7 @@ func TestLoadByDefault(t *testing.T) {
 		if err := c.LoadByDefault(); err != nil {
 			t.Fatal(err)
 		}
-		if got := c.on("load"); got != tc.want {
+		if got := c.On("load"); got != tc.want {
 			t.Errorf("%q: load = %v, want %v", tc.args, got, tc.want)
 		}
 	}
@@ -117,7 +117,7 @@ func TestRefresh(t *testing.T) {
 		if err := c.Refresh(); err != nil {
 			t.Fatal(err)
 		}
-		if got := c.on("no-cache"); got != tc.want {
+		if got := c.On("no-cache"); got != tc.want {
 			t.Errorf("%q: no-cache = %v, want %v", tc.args, got, tc.want)
 		}
 	}

@@ -23,7 +23,7 @@ func (c *Command) LoadByDefault() error {
 }
 
 func (c *Command) wantsLoad() bool {
-	if c.Flags().Changed("load") || c.on("push") || len(c.list("output")) > 0 || c.Calls() {
+	if c.Flags().Changed("load") || c.On("push") || len(c.List("output")) > 0 || c.Calls() {
 		return false
 	}
 	return len(c.Platforms()) < 2
@@ -32,16 +32,16 @@ func (c *Command) wantsLoad() bool {
 // Calls says that the flags ask about the build (--call, --check, --print)
 // instead of running it.
 func (c *Command) Calls() bool {
-	call, err := buildflags.ParseCallFunc(c.value("call"))
+	call, err := buildflags.ParseCallFunc(c.Value("call"))
 	return err == nil && call != nil
 }
 
 // Silent says that the progress display is off or meant for a program.
 func (c *Command) Silent() bool {
-	if c.on("quiet") {
+	if c.On("quiet") {
 		return true
 	}
-	mode := c.value("progress")
+	mode := c.Value("progress")
 	if env := os.Getenv("BUILDKIT_PROGRESS"); mode == "auto" && env != "" {
 		mode = env
 	}
@@ -51,10 +51,10 @@ func (c *Command) Silent() bool {
 // Stdout says that the build writes its own product to standard output: an
 // exported archive, an image id, an answer.
 func (c *Command) Stdout() bool {
-	if c.on("quiet") || c.Calls() {
+	if c.On("quiet") || c.Calls() {
 		return true
 	}
-	exports, err := buildflags.ParseExports(c.list("output"))
+	exports, err := buildflags.ParseExports(c.List("output"))
 	if err != nil {
 		return false
 	}
@@ -76,7 +76,7 @@ func (c *Command) Stdout() bool {
 // Platforms are the requested platforms, empty for the engine's own.
 func (c *Command) Platforms() []string {
 	var out []string
-	for _, v := range c.list("platform") {
+	for _, v := range c.List("platform") {
 		for p := range strings.SplitSeq(v, ",") {
 			if p = strings.TrimSpace(p); p != "" {
 				out = append(out, p)
@@ -89,7 +89,7 @@ func (c *Command) Platforms() []string {
 // Refresh makes the build run every step again unless the flags speak of the
 // cache themselves.
 func (c *Command) Refresh() error {
-	if c.Flags().Changed("no-cache") || len(c.list("no-cache-filter")) > 0 || c.Calls() {
+	if c.Flags().Changed("no-cache") || len(c.List("no-cache-filter")) > 0 || c.Calls() {
 		return nil
 	}
 	if err := c.Flags().Set("no-cache", "true"); err != nil {
@@ -98,8 +98,32 @@ func (c *Command) Refresh() error {
 	return nil
 }
 
-// on reads a boolean flag.
-func (c *Command) on(name string) bool {
-	v, err := strconv.ParseBool(c.value(name))
+// On reads a boolean flag.
+func (c *Command) On(name string) bool {
+	v, err := strconv.ParseBool(c.Value(name))
 	return err == nil && v
+}
+
+// BuildArgs are the values of --build-arg; one without a value takes it from
+// the environment.
+func (c *Command) BuildArgs() map[string]string {
+	out := map[string]string{}
+	for _, v := range c.List("build-arg") {
+		k, value, ok := strings.Cut(v, "=")
+		if !ok {
+			if value, ok = os.LookupEnv(k); !ok {
+				continue
+			}
+		}
+		out[k] = value
+	}
+	return out
+}
+
+// AddContext adds a named build context.
+func (c *Command) AddContext(name, source string) error {
+	if err := c.Flags().Set("build-context", name+"="+source); err != nil {
+		return fmt.Errorf("adding build context %s: %w", name, err)
+	}
+	return nil
 }

@@ -32,7 +32,7 @@ func (c *Command) Check() error {
 // checkAllow is an allowlist: an entitlement that is not known to be harmless
 // is refused.
 func (c *Command) checkAllow() error {
-	for _, v := range c.list("allow") {
+	for _, v := range c.List("allow") {
 		name, _, _ := strings.Cut(v, "=")
 		switch name {
 		case "", buildflags.EntitlementBuildxLocalDelete: // about files of the caller
@@ -57,7 +57,7 @@ func (c *Command) checkAllow() error {
 }
 
 func (c *Command) checkNetwork() error {
-	switch mode := c.value("network"); mode {
+	switch mode := c.Value("network"); mode {
 	case "", "default", "none":
 		return nil
 	case "host":
@@ -74,7 +74,7 @@ func (c *Command) checkNetwork() error {
 }
 
 func (c *Command) checkProgress() error {
-	mode := c.value("progress")
+	mode := c.Value("progress")
 	switch mode {
 	case "", "auto", "none", "plain", "quiet", "rawjson", "tty":
 	default:
@@ -83,7 +83,7 @@ func (c *Command) checkProgress() error {
 			hint: "use auto, plain, tty, quiet, rawjson or none",
 		}
 	}
-	if c.value("quiet") == "true" && mode != "" && mode != "auto" && mode != "quiet" {
+	if c.Value("quiet") == "true" && mode != "" && mode != "auto" && mode != "quiet" {
 		return &UsageError{msg: fmt.Sprintf("--quiet and --progress %s exclude each other", mode), hint: "leave one of them out"}
 	}
 	return nil
@@ -107,11 +107,11 @@ func (c *Command) checkSyntax() error {
 		{"platform", discard(platformutil.Parse)},
 	}
 	for _, ch := range checks {
-		if err := ch.parse(c.list(ch.flag)); err != nil {
+		if err := ch.parse(c.List(ch.flag)); err != nil {
 			return malformed(ch.flag, err)
 		}
 	}
-	if _, err := buildflags.ParseCallFunc(c.value("call")); err != nil {
+	if _, err := buildflags.ParseCallFunc(c.Value("call")); err != nil {
 		return malformed("call", err)
 	}
 	return nil
@@ -132,8 +132,8 @@ func discard[T any](parse func([]string) (T, error)) func([]string) error {
 	}
 }
 
-// list and value read a flag; an unknown flag is empty.
-func (c *Command) list(name string) []string {
+// List and Value read a flag; an unknown flag is empty.
+func (c *Command) List(name string) []string {
 	v, err := c.Flags().GetStringArray(name)
 	if err != nil {
 		return nil
@@ -141,7 +141,7 @@ func (c *Command) list(name string) []string {
 	return v
 }
 
-func (c *Command) value(name string) string {
+func (c *Command) Value(name string) string {
 	if f := c.Flags().Lookup(name); f != nil {
 		return f.Value.String()
 	}

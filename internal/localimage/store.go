@@ -106,6 +106,14 @@ func (s *Store) find(ctx context.Context, r Ref) (client.ImageInspectResult, boo
 	return img, !s.Pull || !s.pullable(ctx, r, img), nil
 }
 
+// Has says that the engine has an image which Provide would take.
+func (s *Store) Has(ctx context.Context, r Ref) bool {
+	quiet := *s
+	quiet.Pull = false
+	_, ok, err := quiet.find(ctx, r)
+	return err == nil && ok
+}
+
 // runs says that an image is for a platform. An image without a variant fits
 // every variant.
 func runs(img client.ImageInspectResult, want ocispecs.Platform) bool {

@@ -1,0 +1,61 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/buildcage/buildcage/internal/config"
+	"github.com/buildcage/buildcage/internal/policy"
+	"github.com/buildcage/buildcage/internal/report"
+)
+
+// writeAllowlist puts what an audit saw into the file of --write. A record
+// that is not complete, or a build that failed half way, would make a list
+// that is too short, so run only calls it for a whole run.
+func (b *build) writeAllowlist(r *report.Report) error {
+	if b.write == nil {
+		return nil
+	}
+	existing, err := b.existing()
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", b.write, err)
+	}
+	seen := r.Allowlist()
+	add := config.Additions{Rules: seen.Rules, Builder: seen.Builder}
+	for _, prefix := range seen.Private {
+		add.AllowPrivate = append(add.AllowPrivate, policy.Text{Text: prefix.String()})
+	}
+	text, err := config.Merge(existing, b.write.path, add)
+	if err != nil {
+		return err
+	}
+	render := func(w io.Writer) error { _, err := w.Write(text); return err }
+	if b.flags.write == stdoutName {
+		return render(b.streams.out)
+	}
+	if err := b.write.save(render); err != nil {
+		return err
+	}
+	b.note("allowlist written to " + b.flags.write)
+	return nil
+}
+
+// existing is what the allowlist is merged into: the file itself, and for
+// stdout the policy of the run.
+func (b *build) existing() ([]byte, error) {
+	path := b.write.path
+	if b.flags.write == stdoutName {
+		path = b.policy.path
+	}
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}

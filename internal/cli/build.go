@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/docker/cli/cli/command"
+	"github.com/docker/cli/cli/debug"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/buildcage/buildcage/internal/buildx"
+	"github.com/buildcage/buildcage/internal/docker"
+	"github.com/buildcage/buildcage/internal/localimage"
+	"github.com/buildcage/buildcage/internal/policy"
+	"github.com/buildcage/buildcage/internal/report"
+	"github.com/buildcage/buildcage/internal/runner"
+)
+
+// build is one use of "build" or "audit".
+type build struct {
+	*app
+	mode   policy.Mode
+	flags  buildFlags
+	docker *command.DockerCli
+	buildx *buildx.Command
+
+	contextPath string
+	input       *localimage.Input
+	policy      *policyFile
+	outputs     *outputs
+	write       *target // of the allowlist; nil: none
+	buildErr    error   // what buildx said, once
+}
+
+// buildFlags are ours; buildx has its own.
+type buildFlags struct {
+	config        string
+	https         []string
+	http          []string
+	tcp           []string
+	ip            []string
+	reports       []string
+	failOnBlocked bool
+	write         string
+	cache         bool
+	debug         bool
+	extraCA       []string
+	network       string
+	builder       string
+}
+
+func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
+	flags.StringVar(&f.config, "config", "", "Policy file (default: buildcage.yaml in the build context, then in the working directory)")
+	flags.StringArrayVar(&f.https, "allow-https", nil, `Allow TLS to a host by its server name (e.g., "pypi.org", "*.example.com:443"); repeatable, or a list separated by spaces`)
+	flags.StringArrayVar(&f.http, "allow-http", nil, "Allow plain HTTP to a host; repeatable")
+	flags.StringArrayVar(&f.tcp, "allow-tcp", nil, `Allow any TCP protocol to a host by name (e.g., "github.com:22"); repeatable`)
+	flags.StringArrayVar(&f.ip, "allow-ip", nil, `Allow connections to an address or network (e.g., "192.0.2.10:443"); repeatable`)
+	flags.StringArrayVar(&f.reports, "report", nil, `Write a report (format: "text|json[=FILE]"); text goes to stderr, json to stdout without FILE; repeatable`)
+	flags.BoolVar(&f.failOnBlocked, "fail-on-blocked", true, "Exit with 3 when the build succeeded but something was refused")
+	flags.StringArrayVar(&f.extraCA, "extra-ca", nil, "File of PEM certificates that the builder shall trust; repeatable")
+	flags.BoolVarP(&f.debug, "debug", "D", false, "Show the cage's diagnostics and more of buildx")
+	flags.StringVar(&f.network, "cage-network", "", "Network of the engine to put the cage on")
+	flags.StringVar(&f.builder, "builder", "", "Not available: the cage is the builder")
+	for _, hidden := range []string{"cage-network", "builder"} {
+		flags.Lookup(hidden).Hidden = true
+	}
+	if mode == policy.Audit {
+		flags.StringVar(&f.write, "write", "", `Write what the build reached into a policy file, keeping what it has ("-": stdout)`)
+		flags.BoolVar(&f.cache, "cache", false, "Take unchanged steps from the cache; they reach nothing, so they list nothing")
+	}
+}
+
+func (a *app) buildCommand() (*cobra.Command, error) {
+	return a.newBuild(policy.Restrict, &cobra.Command{
+		Use:   "build [flags] PATH | URL | -",
+		Short: "Build an image; steps reach only what the policy allows",
+		Long: `Build an image as docker build does, in a cage: RUN steps reach only what
+buildcage.yaml and the --allow flags name. What is refused fails fast, is
+listed at the end, and makes the exit code 3 even when the build succeeds.`,
+	})
+}
+
+func (a *app) auditCommand() (*cobra.Command, error) {
+	return a.newBuild(policy.Audit, &cobra.Command{
+		Use:   "audit [flags] PATH | URL | -",
+		Short: "Build an image and list what its steps reach",
+		Long: `Build an image as docker build does, let its steps reach what they want, and
+list it. With --write the list becomes rules in a policy file: exactly the
+hosts and ports that were seen. Steps run again even when they are cached,
+unless --cache, --no-cache=false or --no-cache-filter says otherwise.`,
+	})
+}
+
+// newBuild makes the command of a mode: our flags and all of buildx's.
+func (a *app) newBuild(mode policy.Mode, cmd *cobra.Command) (*cobra.Command, error) {
+	cli, err := command.NewDockerCli()
+	if err != nil {
+		return nil, fmt.Errorf("preparing the Docker client: %w", err)
+	}
+	b := &build{app: a, mode: mode, docker: cli}
+	if b.buildx, err = buildx.New(cli); err != nil {
+		return nil, err
+	}
+	ours := pflag.NewFlagSet(cmd.Name(), pflag.ContinueOnError)
+	b.flags.install(ours, mode)
+	cmd.Flags().AddFlagSet(ours)
+	cmd.Flags().AddFlagSet(b.buildx.Flags())
+	cmd.SetHelpFunc(help(ours, b.buildx.Flags(), func() int { return a.streams.width(a.streams.out) }))
+	cmd.DisableFlagsInUseLine = true
+	cmd.Args = oneContext
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		b.contextPath = args[0]
+		return b.run(cmd.Context())
+	}
+	return cmd, nil
+}
+
+// run prepares everything that can be wrong with the command line before a
+// cage starts, runs, and tells what came of it.
+func (b *build) run(ctx context.Context) (err error) {
+	if b.flags.debug {
+		debug.Enable()
+	}
+	for _, prepare := range []func() error{b.checkFlags, b.openInput, b.loadPolicy, b.checkDockerfile, b.openOutputs} {
+		if err := prepare(); err != nil {
+			return err
+		}
+	}
+	defer func() { err = errors.Join(err, b.outputs.discard(), b.write.discard()) }()
+	engine, err := connect(ctx, b.docker, b.input.Stdin)
+	if err != nil {
+		return err
+	}
+	progress := newProgress(b.streams, b.buildx.Silent())
+	result := runner.Run(ctx, runner.Options{
+		Engine:      engine,
+		Version:     b.versions().Version,
+		Policy:      b.policy.spec,
+		ExtraCA:     append(b.policy.extraCA, b.flags.extraCA...),
+		Network:     b.flags.network,
+		Debug:       b.flags.debug,
+		Diagnostics: b.diagnostics(),
+		Progress:    progress.step,
+		Hurry:       b.interrupt.hurry,
+		Build: func(ctx context.Context, at runner.Endpoint) error {
+			progress.clear()
+			return b.build(ctx, engine, at)
+		},
+	})
+	progress.clear()
+	return b.finish(result)
+}
+
+func (b *build) diagnostics() io.Writer {
+	if b.flags.debug {
+		return b.streams.err
+	}
+	return nil
+}
+
+// checkFlags refuses what opens the cage and fills in docker build's defaults.
+func (b *build) checkFlags() error {
+	if b.flags.builder != "" {
+		return usagef("leave --builder out; to build without a cage use docker buildx build", "--builder %q would build outside of the cage: the cage is the builder", b.flags.builder)
+	}
+	if err := b.buildx.Check(); err != nil {
+		return err
+	}
+	if err := b.buildx.LoadByDefault(); err != nil {
+		return err
+	}
+	if b.mode == policy.Audit && !b.flags.cache {
+		return b.buildx.Refresh()
+	}
+	return nil
+}
+
+func (b *build) openInput() (err error) {
+	b.input, err = localimage.Open(b.contextPath, b.buildx.Value("file"), b.streams.in)
+	return err
+}
+
+// build runs buildx once the images that only the engine has are at hand.
+func (b *build) build(ctx context.Context, engine *docker.Engine, at runner.Endpoint) error {
+	lease, err := b.localImages(ctx, engine)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	for _, c := range lease.Contexts {
+		if err := b.buildx.AddContext(c.Name, c.Source); err != nil {
+			return err
+		}
+	}
+	return b.buildx.Run(ctx, buildx.Endpoint{Addr: at.Addr, Dir: at.Dir}, b.contextPath)
+}
+
+// finish tells what a run came to, in the order in which it matters, and
+// returns its exit code as an error.
+func (b *build) finish(result *runner.Result) error {
+	r := report.Build(report.Input{
+		Records: result.Records, Complete: result.Complete, Problem: result.Problem,
+		Mode: string(b.mode), BuildExit: buildx.Exit(result.BuildErr), Interrupted: result.Interrupted,
+		Config: b.policy.path, Started: result.Started, Duration: result.Duration,
+	})
+	code := r.ExitCode(b.flags.failOnBlocked)
+	switch {
+	case result.Interrupted:
+		b.tell(errInterrupted)
+	case result.CageErr != nil:
+		b.tell(result.CageErr)
+		code = exitCode(result.CageErr)
+	default:
+		b.tellBuild(result.BuildErr)
+		if !r.Complete {
+			b.tell(&hinted{fmt.Errorf("the record of this run is incomplete: %s", r.Problem), "don't rely on its result; run it again"})
+		}
+	}
+	if err := b.outputs.report(r, result.Built); err != nil {
+		b.tell(err)
+		code = max(code, exitCage)
+	}
+	if r.Outcome == report.Clean || r.Outcome == report.Refused {
+		if err := b.writeAllowlist(r); err != nil {
+			b.tell(err)
+			code = max(code, exitCode(err))
+		}
+	} else if b.write != nil {
+		b.note(fmt.Sprintf("%s is not written: %s", b.write, r.Outcome))
+	}
+	if code != 0 {
+		return exitError(code)
+	}
+	return nil
+}
+
+// tellBuild shows the build's failure as buildx does, then in our two lines.
+func (b *build) tellBuild(err error) {
+	if !buildx.Print(b.streams.err, err) {
+		return
+	}
+	if hintOf(err) == "" {
+		err = &hinted{err, "the output of the failed step is above"}
+	}
+	b.tell(err)
+}
+
+// hinted gives an error of someone else a hint.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h *hinted) Hint() string  { return h.hint }
+func (h *hinted) Unwrap() error { return h.error }
