@@ -139,8 +139,8 @@ func TestCurrent(t *testing.T) {
 	}
 }
 
-// Two builds in two places give the same image. The second one links every
-// program again; compiled packages may come from Go's cache.
+// Two builds of two copies of the source tree give the same image. The second
+// one links every program again; compiled packages may come from Go's cache.
 func TestReproducible(t *testing.T) {
 	if os.Getenv("BUILDCAGE_TEST_IMAGE") == "" {
 		t.Skip("builds the whole cage image twice: set BUILDCAGE_TEST_IMAGE=1")
@@ -149,20 +149,8 @@ func TestReproducible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	build := func(work string) *artifact.Manifest {
-		var log bytes.Buffer
-		b := &Builder{Root: root, Arch: runtime.GOARCH, Out: t.TempDir(), Work: work, Log: &log}
-		m, built, err := b.Build(t.Context())
-		if err != nil {
-			t.Fatalf("%v\n%s", err, &log)
-		}
-		if !built {
-			t.Fatal("an empty directory counts as current")
-		}
-		return m
-	}
-	one := build(t.TempDir())
-	two := build(filepath.Join(t.TempDir(), "another", "place"))
+	one := buildIn(t, root)
+	two := buildIn(t, copyTree(t, root))
 	if diff := cmp.Diff(one, two); diff != "" {
 		t.Errorf("two builds (-one +two):\n%s", diff)
 	}
@@ -170,4 +158,39 @@ func TestReproducible(t *testing.T) {
 	if one.Tar.Size > limit {
 		t.Errorf("image is %d bytes, the limit is %.0f", one.Tar.Size, float64(limit))
 	}
+}
+
+func buildIn(t *testing.T, root string) *artifact.Manifest {
+	t.Helper()
+	var log bytes.Buffer
+	b := &Builder{Root: root, Arch: runtime.GOARCH, Out: t.TempDir(), Work: t.TempDir(), Log: &log}
+	m, built, err := b.Build(t.Context())
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &log)
+	}
+	if !built {
+		t.Fatal("an empty directory counts as current")
+	}
+	return m
+}
+
+// copyTree copies what the image is built from.
+func copyTree(t *testing.T, root string) string {
+	t.Helper()
+	dst := t.TempDir()
+	for _, dir := range []string{"cmd", "internal", "embed/image", "embed/artifact"} {
+		if err := os.CopyFS(filepath.Join(dst, dir), os.DirFS(filepath.Join(root, dir))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"go.mod", "go.sum"} {
+		data, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dst, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dst
 }
