@@ -17,6 +17,8 @@ const (
 	ControlSocket = "/run/buildcage/control.sock"
 	// BuildKitSocket is stock buildkitd's listener.
 	BuildKitSocket = "/run/buildkit/buildkitd.sock"
+	// APISocket is the front door before it: what dial-stdio connects to.
+	APISocket = "/run/buildcage/buildkit.sock"
 	// JournalFile is the event record of the running cage (tmpfs).
 	JournalFile = "/run/buildcage/events.jsonl"
 	// StateDir is the mount point of the state volume.
@@ -32,7 +34,7 @@ const (
 
 // Names of the multi-call binary: argv[0] or the first argument.
 const (
-	CommandDialStdio = "dial-stdio" // stdin/stdout ⇄ BuildKitSocket
+	CommandDialStdio = "dial-stdio" // stdin/stdout ⇄ APISocket
 	CommandEvents    = "events"     // journal records on stdout until the end record; --from N
 	CommandSeal      = "seal"       // drain, write the end record, exit 0
 	CommandRuntime   = "buildkit-runc"

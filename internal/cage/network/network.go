@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -21,9 +22,10 @@ import (
 type Plan struct {
 	// Uplinks are the interfaces that lead out of the cage.
 	Uplinks []string
-	// Self are the cage's own addresses outside and its gateways: nothing
-	// in the cage may be led there.
-	Self []netip.Prefix
+	// Own are the addresses of the cage, those on lo included.
+	Own []netip.Addr
+	// Gateways are the next hops outside: the engine's, as a rule.
+	Gateways []netip.Addr
 	// MTU is the smallest of the uplinks.
 	MTU int
 	// IPv6 says whether the kernel does IPv6 here.
@@ -38,9 +40,6 @@ func Setup() (*Plan, error) {
 	if err := p.findUplinks(); err != nil {
 		return nil, err
 	}
-	if err := p.findSelf(); err != nil {
-		return nil, err
-	}
 	p.NoIPv6 = enableIPv6("/proc/sys")
 	p.IPv6 = p.NoIPv6 == nil
 	if err := settings(p.Uplinks, p.IPv6).apply("/proc/sys"); err != nil {
@@ -53,6 +52,9 @@ func Setup() (*Plan, error) {
 		if err := hold(contract.Listen6, contract.FakeNet6); err != nil {
 			p.IPv6, p.NoIPv6 = false, err
 		}
+	}
+	if err := p.findSelf(); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
@@ -75,6 +77,15 @@ func (p *Plan) findUplinks() error {
 	return nil
 }
 
+// Guard lists what nothing in the cage may be led to.
+func (p *Plan) Guard() []netip.Prefix {
+	var list []netip.Prefix
+	for _, a := range slices.Concat(p.Own, p.Gateways) {
+		list = append(list, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return list
+}
+
 func (p *Plan) findSelf() error {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		addrs, err := netlink.AddrList(nil, family)
@@ -82,24 +93,25 @@ func (p *Plan) findSelf() error {
 			return fmt.Errorf("listing addresses: %w", err)
 		}
 		for _, a := range addrs {
-			p.add(a.IP)
+			p.Own = appendIP(p.Own, a.IP)
 		}
 		routes, err := netlink.RouteList(nil, family)
 		if err != nil && family == unix.AF_INET {
 			return fmt.Errorf("listing routes: %w", err)
 		}
 		for _, r := range routes {
-			p.add(r.Gw)
+			p.Gateways = appendIP(p.Gateways, r.Gw)
 		}
 	}
 	return nil
 }
 
-func (p *Plan) add(ip net.IP) {
-	if a, ok := netip.AddrFromSlice(ip); ok {
-		a = a.Unmap()
-		p.Self = append(p.Self, netip.PrefixFrom(a, a.BitLen()))
+func appendIP(list []netip.Addr, ip net.IP) []netip.Addr {
+	a, ok := netip.AddrFromSlice(ip)
+	if !ok {
+		return list
 	}
+	return append(list, a.Unmap())
 }
 
 // hold puts the address on lo and routes the fake network there, as unicast:

@@ -1,0 +1,99 @@
+// Package cage is the one program inside the cage container. It is many
+// commands in one file: PID 1, the runtime that buildkitd starts, and what the
+// host runs with exec. The name it is called by, or the first argument, says
+// which.
+package cage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/buildcage/buildcage/internal/cage/control"
+	"github.com/buildcage/buildcage/internal/cage/runtime"
+	"github.com/buildcage/buildcage/internal/cage/supervise"
+	"github.com/buildcage/buildcage/internal/contract"
+)
+
+const usage = 2
+
+// Main runs the command that args name and returns its exit code.
+func Main(args []string) int {
+	if filepath.Base(args[0]) == contract.CommandRuntime {
+		return runtime.Main(args[1:])
+	}
+	if len(args) == 1 {
+		return supervise.Main()
+	}
+	ctx := context.Background()
+	switch args[1] {
+	case contract.CommandRuntime:
+		return runtime.Main(args[2:])
+	case contract.CommandDialStdio:
+		return report(dialStdio(contract.APISocket, os.Stdin, os.Stdout))
+	case contract.CommandEvents:
+		from, err := fromFlag(args[2:])
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "caged: error: %v\n", err)
+			return usage
+		}
+		return report(control.NewClient(contract.ControlSocket).Events(ctx, from, os.Stdout))
+	case contract.CommandSeal:
+		return report(control.NewClient(contract.ControlSocket).Seal(ctx))
+	}
+	fmt.Fprintf(os.Stderr, "caged: error: unknown command %q\n", args[1])
+	return usage
+}
+
+func report(err error) int {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "caged: error: %v\n", err)
+		return contract.ExitFailed
+	}
+	return contract.ExitOK
+}
+
+func fromFlag(args []string) (uint64, error) {
+	switch {
+	case len(args) == 0:
+		return 1, nil
+	case len(args) == 2 && args[0] == "--from":
+		n, err := strconv.ParseUint(args[1], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("--from %q is not a number", args[1])
+		}
+		return n, nil
+	}
+	return 0, errors.New("usage: caged events [--from N]")
+}
+
+// dialStdio joins in and out to the socket until BuildKit hangs up. The end of
+// in is handed on as half a close, so that what is still on its way back arrives.
+func dialStdio(path string, in, out *os.File) error {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return fmt.Errorf("connecting to BuildKit: %w", err)
+	}
+	socket, ok := conn.(*net.UnixConn)
+	if !ok {
+		return fmt.Errorf("connecting to BuildKit: got a %T", conn)
+	}
+	defer socket.Close()
+	go func() {
+		_, _ = io.Copy(socket, in) // an error shows in the other direction
+		_ = socket.CloseWrite()
+	}()
+	if _, err := io.Copy(out, socket); err != nil {
+		return fmt.Errorf("copying from BuildKit: %w", err)
+	}
+	// BuildKit has hung up: nobody reads what in may still bring.
+	if err := out.Close(); err != nil {
+		return fmt.Errorf("copying from BuildKit: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+// Package control is how caged talks to its own other invocations: the runtime
+// wrapper registers steps, and the host's execs follow the events and seal the
+// record. It is HTTP on a unix socket that only root can open and that no step
+// has a path to.
+//
+// A step is one request: the wrapper sends what starts, waits for the answer,
+// and sends how it ended on the same request. When the wrapper dies without a
+// word the request breaks off, and the step has ended too.
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Start says what is about to run.
+type Start struct {
+	Command     string   `json:"command"`
+	Secrets     []string `json:"secrets,omitempty"` // mount targets of secrets and ssh
+	NetNS       string   `json:"netns,omitempty"`   // empty: the step has no network
+	Traceparent string   `json:"traceparent,omitempty"`
+	PID         int      `json:"pid"` // of the wrapper
+}
+
+// Started answers a Start.
+type Started struct {
+	ID string `json:"id"`
+}
+
+// Killed is the exit code of a step whose wrapper went away.
+const Killed = 137
+
+type exit struct {
+	Code int `json:"exit"`
+}
+
+// maxStart bounds what a wrapper may send.
+const maxStart = 1 << 20
+
+// Server answers on the socket. All fields are required.
+type Server struct {
+	// StepStart registers a step. After an error the step must not run.
+	StepStart func(context.Context, Start) (id string, err error)
+	StepExit  func(id string, code int)
+	// Follow writes records from number from on, until the end record.
+	Follow func(ctx context.Context, from uint64, w io.Writer) error
+	Seal   func(context.Context) error
+
+	readers sync.WaitGroup
+}
+
+// Settle waits until everybody who follows the record has read its end, but
+// no longer than grace.
+func (s *Server) Settle(ctx context.Context, grace time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	go func() {
+		s.readers.Wait()
+		cancel()
+	}()
+	<-ctx.Done()
+}
+
+// Listen makes the socket, in a directory of its own that only root can enter.
+func Listen(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("making the control socket: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("making the control socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("making the control socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("making the control socket: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+// Serve answers until ctx ends; then it breaks off what is still open and
+// returns nil.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/steps", s.step)
+	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("POST /v1/seal", s.seal)
+	srv := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	defer context.AfterFunc(ctx, func() { srv.Close() })()
+	if err := srv.Serve(l); ctx.Err() == nil {
+		return fmt.Errorf("serving the control socket: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) step(w http.ResponseWriter, r *http.Request) {
+	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxStart))
+	var start Start
+	if err := body.Decode(&start); err != nil {
+		http.Error(w, "reading the step: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	id, err := s.StepStart(r.Context(), start)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return
+	}
+	end := exit{Killed}
+	defer func() { s.StepExit(id, end.Code) }()
+	if err := json.NewEncoder(w).Encode(Started{id}); err != nil {
+		return
+	}
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return
+	}
+	if err := body.Decode(&end); err != nil {
+		end.Code = Killed
+	}
+}
+
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	from, err := strconv.ParseUint(r.URL.Query().Get("from"), 10, 64)
+	if err != nil {
+		http.Error(w, "from is not a number", http.StatusBadRequest)
+		return
+	}
+	s.readers.Add(1)
+	defer s.readers.Done()
+	w.Header().Set("Content-Type", "application/jsonl")
+	w.WriteHeader(http.StatusOK)
+	if err := s.Follow(r.Context(), from, flusher{w, http.NewResponseController(w)}); err != nil {
+		panic(http.ErrAbortHandler) // the reader must not take this for the end
+	}
+}
+
+func (s *Server) seal(w http.ResponseWriter, r *http.Request) {
+	if err := s.Seal(r.Context()); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
+}
+
+// flusher hands on every write at once.
+type flusher struct {
+	io.Writer
+	rc *http.ResponseController
+}
+
+func (f flusher) Write(b []byte) (int, error) {
+	n, err := f.Writer.Write(b)
+	if err != nil {
+		return n, err
+	}
+	return n, f.rc.Flush()
+}

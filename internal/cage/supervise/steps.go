@@ -1,0 +1,125 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/buildcage/buildcage/internal/cage/control"
+	"github.com/buildcage/buildcage/internal/cage/firewall"
+	"github.com/buildcage/buildcage/internal/cage/nameserver"
+	"github.com/buildcage/buildcage/internal/cage/network"
+	"github.com/buildcage/buildcage/internal/cage/step"
+	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
+)
+
+// registry knows the running steps by id.
+type registry struct {
+	mu      sync.Mutex
+	last    int
+	running map[string]running
+}
+
+type running struct {
+	step  *step.Step
+	since time.Time
+}
+
+func (r *registry) add(s *step.Step) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last++
+	s.ID = "s" + strconv.Itoa(r.last)
+	if r.running == nil {
+		r.running = make(map[string]running)
+	}
+	r.running[s.ID] = running{s, time.Now()}
+}
+
+func (r *registry) remove(id string) (running, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.running[id]
+	delete(r.running, id)
+	return s, ok
+}
+
+// stepStart registers what the runtime wrapper is about to start.
+func (p *parts) stepStart(_ context.Context, start control.Start) (string, error) {
+	if p.sealed.Load() {
+		return "", errors.New("the record of this cage is closed")
+	}
+	s := &step.Step{
+		Step:  event.Step{Command: start.Command, Secrets: start.Secrets},
+		NetNS: start.NetNS, PID: start.PID,
+		Scope: p.policy.For(policy.Step{Command: start.Command, Secrets: len(start.Secrets) > 0}),
+	}
+	if start.NetNS != "" {
+		link, err := network.Join(start.NetNS, p.plan.IPv6)
+		if err != nil {
+			return "", err
+		}
+		s.Addrs = link.Addrs
+	}
+	if start.NetNS == "" || s.Scope.NetworkNone() {
+		s.Network = "none"
+	}
+	p.registry.add(s)
+	p.steps.Register(s)
+	p.journal.Add(event.Record{Kind: event.KindStep, Step: &s.Step})
+	return s.ID, nil
+}
+
+func (p *parts) stepExit(id string, code int) {
+	r, ok := p.registry.remove(id)
+	if !ok {
+		return
+	}
+	p.steps.Forget(r.step)
+	p.proxy.Forget(r.step)
+	ended := r.step.Step
+	ended.Exit, ended.Took = &code, time.Since(r.since)
+	p.journal.Add(event.Record{Kind: event.KindStep, Step: &ended})
+}
+
+// packet records what the firewall logged.
+func (p *parts) packet(pk firewall.Packet) {
+	id := nameserver.UnknownStep
+	switch pk.Prefix {
+	case firewall.LogBuilder:
+		id = event.BuilderStep
+	case firewall.LogRefused, firewall.LogForeign:
+		if s := p.steps.Lookup(pk.Src.Addr()); s != nil {
+			id = s.ID
+		}
+	}
+	if pk.Prefix == firewall.LogForeign {
+		d := question(pk.Payload)
+		d.Step, d.Foreign = id, pk.Dst.Addr()
+		p.journal.Add(event.Record{Kind: event.KindDNS, DNS: &d})
+		return
+	}
+	name, _ := p.pool.Name(pk.Dst.Addr())
+	p.journal.Add(event.Record{Kind: event.KindDrop, Drop: &event.Drop{
+		Step: id, Protocol: firewall.ProtocolName(pk.Protocol), Dest: pk.Dst, Name: name,
+	}})
+}
+
+// question reads what was asked; the answer is the nameserver's business.
+func question(query []byte) event.DNS {
+	var m dns.Msg
+	if err := m.Unpack(query); err != nil || len(m.Question) != 1 || m.Response {
+		return event.DNS{Reason: event.InvalidRequest}
+	}
+	q := m.Question[0]
+	name, legal := policy.CanonicalName(q.Name)
+	if !legal {
+		name = event.Escape(q.Name)
+	}
+	return event.DNS{Name: name, Type: dns.Type(q.Qtype).String()}
+}
