@@ -1,0 +1,257 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
+)
+
+// hopByHop are fields that belong to one connection (RFC 9110, section 7.6.1).
+func hopByHop() []string {
+	return []string{
+		"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization",
+		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
+	}
+}
+
+// clean removes what is not for the other side.
+func clean(header http.Header, connection []string) {
+	for _, name := range connection {
+		header.Del(name)
+	}
+	for _, name := range hopByHop() {
+		header.Del(name)
+	}
+}
+
+// badUpgrade refuses clear text HTTP/2, which would hide its requests.
+func (h *head) badUpgrade() *refusal {
+	if slices.Contains(h.upgrade, "h2c") || slices.Contains(h.connection, "http2-settings") {
+		return &refusal{reason: event.UpgradeRefused, status: 501, detail: "h2c"}
+	}
+	if h.upgrades() && (h.lengths > 0 || h.encodings > 0) {
+		return &refusal{reason: event.UpgradeRefused, status: 501, detail: "upgrade with a body"}
+	}
+	return nil
+}
+
+func (h *head) upgrades() bool {
+	return len(h.upgrade) > 0 && slices.Contains(h.connection, "upgrade")
+}
+
+// forward issues the request anew and relays the response. It reports whether
+// the connection can take another request.
+func (x *exchange) forward(ev *event.Conn, h *head, t policy.Target) bool {
+	in, err := http.ReadRequest(x.br)
+	if err != nil {
+		return x.refuse(ev, badRequest(err.Error()))
+	}
+	if !x.usage.spend(headSize(h, in)) {
+		return x.overBudget(ev)
+	}
+	body := &body{x: x, from: in.Body, done: make(chan struct{}), more: in.Header.Get("Expect") != ""}
+	out := x.outgoing(in, h, t, body)
+	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		ev.Dialled = addrPort(info.Conn.RemoteAddr())
+	}}
+	// The transport calls GotConn before RoundTrip returns, from the same goroutine.
+	response, err := x.transport.RoundTrip(out.WithContext(httptrace.WithClientTrace(x.ctx, trace)))
+	if err == nil && ev.Dialled.IsValid() {
+		x.dialled(ev, ev.Dialled)
+	}
+	if err != nil {
+		return x.unanswered(ev, body, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		return x.upgraded(ev, h, response)
+	}
+	keep := x.respond(ev, in, response)
+	keep = body.drained() && keep
+	x.end(ev)
+	x.finish(ev)
+	if !keep {
+		x.linger()
+	}
+	return keep
+}
+
+// outgoing is the request that the origin gets: same method, target, fields
+// and body, with framing of ours and Host as it was judged.
+func (x *exchange) outgoing(in *http.Request, h *head, t policy.Target, b *body) *http.Request {
+	out := &http.Request{
+		Method: h.method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: in.Header, ContentLength: in.ContentLength, Host: t.Name,
+		URL: &url.URL{Scheme: "http", Host: t.String(), Opaque: h.target},
+	}
+	if t.Protocol == policy.IP {
+		out.Host = strings.TrimSuffix(t.String(), ":80")
+	} else if strings.Contains(h.host, ":") {
+		out.Host = t.String()
+	}
+	_, rest, ok := splitURL(h.target)
+	if ok {
+		out.URL.Opaque = rest
+	}
+	if rest = out.URL.Opaque; strings.HasPrefix(rest, "//") { // an Opaque would be taken for an authority
+		out.URL.Opaque = ""
+		path, query, has := strings.Cut(rest, "?")
+		out.URL.Path, out.URL.RawPath, out.URL.RawQuery, out.URL.ForceQuery = in.URL.Path, path, query, has
+	}
+	trailers := slices.Contains(tokens(in.Header.Get("Te")), "trailers")
+	clean(out.Header, h.connection)
+	if trailers {
+		out.Header.Set("Te", "trailers")
+	}
+	if h.upgrades() {
+		out.Header.Set("Connection", "Upgrade")
+		out.Header["Upgrade"] = []string{strings.Join(h.upgrade, ", ")}
+	}
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header.Set("User-Agent", "") // the transport would add its own
+	}
+	out.Body = http.NoBody
+	if in.ContentLength != 0 {
+		out.Body = b
+		out.Trailer = announced(in.Trailer)
+		b.trailers = func() { fill(out.Trailer, in.Trailer) }
+	} else {
+		b.Close()
+		b.ended = true
+	}
+	return out
+}
+
+// announced returns the trailers that may be passed on, without values. One
+// that nobody announced, or that would matter as a header field, is dropped.
+func announced(trailer http.Header) http.Header {
+	list := maps.Clone(trailer)
+	maps.DeleteFunc(list, func(name string, _ []string) bool {
+		return slices.Contains(hopByHop(), name) ||
+			slices.Contains([]string{"Host", "Content-Length", "Authorization", "Cookie", "Expect"}, name)
+	})
+	for name := range list {
+		list[name] = nil
+	}
+	return list
+}
+
+func fill(to, from http.Header) {
+	for name := range to {
+		to[name] = from[name]
+	}
+}
+
+// letGo is how long the transport has to close a body that it has read.
+const letGo = 100 * time.Millisecond
+
+// body reads a request body for the transport. It asks for the body where the
+// client waits to be asked, and counts it against the upload budget.
+type body struct {
+	x        *exchange
+	from     io.ReadCloser
+	trailers func()
+	more     bool // the client waits for 100 Continue
+	ended    bool // read to its end
+	err      error
+	once     sync.Once
+	done     chan struct{} // closed when the transport lets go of it
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.more {
+		b.more = false
+		if !b.x.sayContinue() {
+			return 0, io.ErrUnexpectedEOF
+		}
+	}
+	n, err := b.from.Read(p)
+	if n > 0 && !b.x.usage.spend(n) {
+		b.x.cut(reasonBudget)
+		return 0, io.ErrUnexpectedEOF
+	}
+	switch {
+	case err == io.EOF:
+		b.trailers()
+		b.ended = true
+	case err != nil:
+		b.err = err
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	b.once.Do(func() { close(b.done) })
+	return nil
+}
+
+// drained reports whether the whole body was read, so that a next request can
+// follow. Otherwise it makes sure that nobody reads the connection any more.
+func (b *body) drained() bool {
+	select {
+	case <-b.done:
+	case <-time.After(letGo):
+		b.x.client.SetReadDeadline(time.Unix(1, 0))
+		b.x.cancel()
+		<-b.done
+	}
+	return b.ended
+}
+
+// headSize is what a request head counts in the upload budget.
+func headSize(h *head, in *http.Request) int {
+	n := len(h.method) + len(h.target) + len(h.host)
+	for name, values := range in.Header {
+		for _, v := range values {
+			n += len(name) + len(v) + 4
+		}
+	}
+	return n
+}
+
+func (x *exchange) overBudget(ev *event.Conn) bool {
+	return x.refuse(ev, &refusal{reason: event.UploadBudget, status: 403, detail: ""})
+}
+
+// unanswered ends a request that got no response.
+func (x *exchange) unanswered(ev *event.Conn, b *body, err error) bool {
+	b.drained()
+	var network *net.OpError
+	switch {
+	case ending(x.ended.Load()) != running:
+		x.end(ev)
+		x.finish(ev)
+		return false
+	case b.err != nil && (isEnd(b.err) || errors.As(b.err, &network)):
+		ev.Detail = "client closed inside the request body"
+		x.finish(ev)
+		return false
+	case b.err != nil:
+		return x.refuse(ev, badRequest("chunk: "+b.err.Error()))
+	}
+	x.blame(ev, err)
+	if ev.Verdict == event.Blocked {
+		return x.answer(ev, http.StatusForbidden, ev.Detail)
+	}
+	return x.answer(ev, http.StatusBadGateway, "")
+}
+
+// pathOf is the path of a target for the record, without the query, which may hold secrets.
+func pathOf(target string) string {
+	if _, rest, ok := splitURL(target); ok {
+		target = rest
+	}
+	path, _, _ := strings.Cut(target, "?")
+	return event.Escape(path)
+}

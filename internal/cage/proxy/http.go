@@ -1,0 +1,210 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
+)
+
+// exchange is the HTTP side of a connection. Its transport is its own:
+// connections to origins are reused for requests of the same client
+// connection to the same judged destination, and for nothing else.
+type exchange struct {
+	*session
+	br        *bufio.Reader
+	transport *http.Transport
+	number    int
+	start     mark
+}
+
+// mark is where the counters stood when a request began.
+type mark struct {
+	at       time.Time
+	up, down int64
+}
+
+// http serves requests until the client or a refusal ends the connection.
+func (c *session) http() {
+	x := &exchange{session: c}
+	x.br = bufio.NewReaderSize(&prefixed{c}, readSize)
+	x.transport = &http.Transport{
+		DialContext:            x.dialHTTP,
+		DisableCompression:     true,
+		MaxIdleConns:           4,
+		IdleConnTimeout:        c.Limits.KeepAlive,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: 256 << 10,
+	}
+	defer x.transport.CloseIdleConnections()
+	for x.next() {
+	}
+}
+
+// prefixed reads what was peeked, then the connection, and counts.
+type prefixed struct{ *session }
+
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.hello) > 0 {
+		n := copy(b, p.hello)
+		p.hello = p.hello[n:]
+		return n, nil
+	}
+	n, err := p.client.Read(b)
+	p.up.Add(int64(n))
+	return n, err
+}
+
+// next serves one request and reports whether another may follow.
+func (x *exchange) next() bool {
+	x.number++
+	if !x.await() {
+		return false
+	}
+	ev := x.event(policy.HTTP)
+	ev.Request = x.number
+	br, bytes, err := readHead(x.br)
+	x.br = br
+	x.client.SetReadDeadline(time.Time{})
+	h, refused := scanHead(bytes)
+	ev.Method, ev.Path = event.EscapeMax(h.method, 64), pathOf(h.target)
+	switch {
+	case errors.Is(err, errTooLong):
+		return x.refuse(ev, badRequest(err.Error()))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return x.refuse(ev, &refusal{reason: event.HelloTimeout, status: 408, detail: "request head is not complete"})
+	case err != nil && isEnd(err) && refused != nil && len(bytes) > 0:
+		return x.refuse(ev, badRequest("connection closed inside the request head"))
+	case err != nil:
+		return x.aborted(ev)
+	case refused != nil:
+		return x.refuse(ev, refused)
+	case h.method == http.MethodConnect:
+		return x.refuse(ev, &refusal{reason: event.ConnectMethod, status: 405, detail: "CONNECT " + h.target})
+	}
+	return x.judge(ev, h)
+}
+
+// await waits for the first byte of a request. A keep-alive connection that
+// ends here has said all it had to say.
+func (x *exchange) await() bool {
+	x.client.SetReadDeadline(x.began.Add(x.Limits.Hello))
+	if x.number > 1 {
+		x.client.SetReadDeadline(time.Now().Add(x.Limits.KeepAlive))
+	}
+	err := skipEmptyLine(x.br)
+	if err == nil {
+		_, err = x.br.Peek(1)
+	}
+	if x.number > 1 {
+		x.start = mark{time.Now(), x.up.Load() - int64(x.br.Buffered()), x.down.Load()}
+		x.client.SetReadDeadline(time.Now().Add(x.Limits.Hello))
+	} else {
+		x.start.at = x.began
+	}
+	if err != nil && x.number == 1 {
+		x.aborted(x.event(policy.HTTP))
+	}
+	return err == nil
+}
+
+// aborted records a client that was gone before its request was complete.
+func (x *exchange) aborted(ev *event.Conn) bool {
+	x.forsaken(ev, policy.HTTP)
+	x.end(ev)
+	x.finish(ev)
+	return false
+}
+
+// judge decides about one request and serves it.
+func (x *exchange) judge(ev *event.Conn, h *head) bool {
+	t, raw, refused := x.target(h)
+	ev.Protocol, ev.Name, ev.RawName = string(t.Protocol), t.Name, event.Escape(raw)
+	if t.Protocol == "" {
+		ev.Protocol = string(policy.HTTP)
+	}
+	if refused != nil {
+		return x.refuse(ev, refused)
+	}
+	d := x.step.Scope.Judge(t)
+	decide(ev, d)
+	if !d.Allowed {
+		return x.refuse(ev, &refusal{reason: event.Reason(d.Reason), status: 403, hint: hint(t)})
+	}
+	if t.Protocol == policy.HTTP && t.Name != x.origName {
+		ev.Flags = append(ev.Flags, flagRerouted)
+	}
+	if refused := h.badUpgrade(); refused != nil {
+		return x.refuse(ev, refused)
+	}
+	return x.forward(ev, h, t)
+}
+
+// hint is the line that would allow a target.
+func hint(t policy.Target) string {
+	list, rule := policy.Suggest(t)
+	if rule == "" {
+		return ""
+	}
+	return fmt.Sprintf("to allow it add to buildcage.yaml: %s: [%q]", list, rule)
+}
+
+// finish records one request with its own counts.
+func (x *exchange) finish(ev *event.Conn) {
+	ev.Up = max(0, x.up.Load()-int64(x.br.Buffered())-int64(len(x.hello))-x.start.up)
+	ev.Down = x.down.Load() - x.start.down
+	ev.Took = time.Since(x.start.at)
+	x.emit(ev)
+}
+
+// refuse records, answers and closes. It returns false.
+func (x *exchange) refuse(ev *event.Conn, r *refusal) bool {
+	ev.Verdict, ev.Reason, ev.Detail = event.Blocked, r.reason, event.Escape(r.detail)
+	return x.answer(ev, r.status, orDefault(r.hint, r.detail))
+}
+
+// answer ends the connection with a plain text response of ours.
+func (x *exchange) answer(ev *event.Conn, status int, detail string) bool {
+	x.end(ev)
+	host := orDefault(orDefault(ev.Name, ev.OrigName), x.orig.Addr().String())
+	text := fmt.Sprintf("buildcage: refused %s: %s", net.JoinHostPort(host, fmt.Sprint(ev.Port)), ev.Reason)
+	if detail != "" {
+		text += "; " + event.Escape(detail)
+	}
+	body := text + "\n"
+	if ev.Method == http.MethodHead {
+		body = ""
+	}
+	response := fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		status, http.StatusText(status), len(text)+1, body)
+	x.client.SetWriteDeadline(time.Now().Add(lingerTime))
+	x.finish(ev)
+	x.client.Write([]byte(response))
+	x.linger()
+	return false
+}
+
+// dialHTTP is how the transport reaches an origin: by the judged name or the
+// judged address, through the same guard as everything else.
+func (x *exchange) dialHTTP(_ context.Context, _, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		host = ""
+	}
+	conn, err := x.dial(host)
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}

@@ -1,0 +1,138 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/buildcage/buildcage/internal/cage/step"
+)
+
+// quietAfter is when a silent connection gets keep-alive probes.
+const quietAfter = time.Minute
+
+// ledger knows the open connections and what each step has used. The zero value is ready.
+type ledger struct {
+	mu    sync.Mutex
+	open  map[*session]struct{}
+	usage map[*step.Step]*usage
+}
+
+// usage is what one step has open, and sent so far where that is limited.
+type usage struct {
+	conns int
+	limit int64 // 0: none
+	sent  atomic.Int64
+}
+
+// spend counts n bytes and reports whether they are within the budget.
+func (u *usage) spend(n int) bool {
+	return u == nil || u.limit == 0 || u.sent.Add(int64(n)) <= u.limit
+}
+
+func (u *usage) limited() bool { return u != nil && u.limit > 0 }
+
+// enter adds c, unless that would exceed a limit.
+func (l *ledger) enter(c *session, limits *Limits) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open == nil {
+		l.open, l.usage = make(map[*session]struct{}), make(map[*step.Step]*usage)
+	}
+	if len(l.open) >= limits.Conns {
+		return false
+	}
+	if c.step != nil {
+		u := l.usage[c.step]
+		if u == nil {
+			u = &usage{limit: c.step.Scope.MaxUpload()}
+			l.usage[c.step] = u
+		}
+		if u.conns >= limits.StepConns {
+			return false
+		}
+		u.conns++
+		c.usage = u
+	}
+	l.open[c] = struct{}{}
+	return true
+}
+
+// leave removes c. What a step has sent is remembered until forget, or it
+// could start over with every connection.
+func (l *ledger) leave(c *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.open[c]; !ok {
+		return
+	}
+	delete(l.open, c)
+	if u := c.usage; u != nil {
+		if u.conns--; u.conns == 0 && u.limit == 0 {
+			delete(l.usage, c.step)
+		}
+	}
+}
+
+func (l *ledger) each(f func(*session)) {
+	l.mu.Lock()
+	open := make([]*session, 0, len(l.open))
+	for c := range l.open {
+		open = append(open, c)
+	}
+	l.mu.Unlock()
+	for _, c := range open {
+		f(c)
+	}
+}
+
+// Forget drops what is remembered of a step that has ended.
+func (s *Server) Forget(st *step.Step) {
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	if u := s.ledger.usage[st]; u != nil && u.conns == 0 {
+		delete(s.ledger.usage, st)
+	}
+}
+
+// sweep ends connections that were silent for the idle limit. It costs the
+// connections nothing: they count their bytes anyway. The limit is exact to
+// within an eighth.
+func (s *Server) sweep(ctx context.Context) {
+	tick := time.NewTicker(max(s.Limits.Idle/8, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			s.ledger.each(func(c *session) { c.look(now, s.Limits.Idle) })
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// pulse is what sweep remembers of a connection; only sweep touches it.
+type pulse struct {
+	bytes  int64
+	since  time.Time
+	probed bool
+}
+
+func (c *session) look(now time.Time, idle time.Duration) {
+	p := &c.pulse
+	if total := c.up.Load() + c.down.Load(); total != p.bytes || p.since.IsZero() {
+		*p = pulse{bytes: total, since: now}
+		return
+	}
+	switch silent := now.Sub(p.since); {
+	case silent >= idle:
+		c.cut(reasonIdle)
+	case silent >= quietAfter && !p.probed:
+		p.probed = true
+		c.client.SetKeepAlive(true)
+		if origin := c.origin.Load(); origin != nil {
+			origin.SetKeepAlive(true)
+		}
+	}
+}

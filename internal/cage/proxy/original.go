@@ -1,0 +1,70 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// soOriginalDst is SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST.
+const soOriginalDst = 80
+
+// original asks connection tracking where the client wanted to go. For a
+// connection that was not redirected the kernel has no answer (ENOENT).
+func original(conn *net.TCPConn) (netip.AddrPort, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	local, _ := conn.LocalAddr().(*net.TCPAddr)
+	v6 := local != nil && local.AddrPort().Addr().Is6() && !local.AddrPort().Addr().Is4In6()
+	var addr netip.AddrPort
+	var errno unix.Errno
+	err = raw.Control(func(fd uintptr) {
+		if v6 {
+			addr, errno = original6(fd)
+		} else {
+			addr, errno = original4(fd)
+		}
+	})
+	if err == nil && errno != 0 {
+		err = errno
+	}
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("reading original destination: %w", err)
+	}
+	return addr, nil
+}
+
+// The port is in network order in both structures.
+
+func original4(fd uintptr) (netip.AddrPort, unix.Errno) {
+	var sa unix.RawSockaddrInet4
+	if errno := getsockopt(fd, unix.SOL_IP, unsafe.Pointer(&sa), unsafe.Sizeof(sa)); errno != 0 {
+		return netip.AddrPort{}, errno
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), bigEndian(&sa.Port)), 0
+}
+
+func original6(fd uintptr) (netip.AddrPort, unix.Errno) {
+	var sa unix.RawSockaddrInet6
+	if errno := getsockopt(fd, unix.SOL_IPV6, unsafe.Pointer(&sa), unsafe.Sizeof(sa)); errno != 0 {
+		return netip.AddrPort{}, errno
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), bigEndian(&sa.Port)), 0
+}
+
+func bigEndian(port *uint16) uint16 {
+	return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(port))[:])
+}
+
+func getsockopt(fd uintptr, level int, value unsafe.Pointer, size uintptr) unix.Errno {
+	length := uint32(size)
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, uintptr(level), soOriginalDst,
+		uintptr(value), uintptr(unsafe.Pointer(&length)), 0)
+	return errno
+}

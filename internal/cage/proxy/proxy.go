@@ -1,0 +1,192 @@
+// Package proxy is the one way out of the cage. Every TCP connection of a step
+// and of the builder ends here; the proxy finds out what it is for, asks the
+// policy, and only then resolves and dials.
+//
+// Its rules: no byte goes upstream before the verdict; the dialled address is
+// one that upstream resolved for the judged name and checked; a TLS first byte
+// is never judged as anything but TLS; HTTP is parsed and issued anew, one
+// verdict a request; every connection and request leaves exactly one event,
+// whatever became of it; a refusal is immediate and says why where the
+// protocol has words for it.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/buildcage/buildcage/internal/cage/step"
+	"github.com/buildcage/buildcage/internal/cage/upstream"
+	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
+)
+
+// Server is the proxy. The fields down to Record are required; none may change after Serve.
+type Server struct {
+	Policy *policy.Policy
+	Steps  *step.Table
+	// Builder judges the builder's own traffic; its ID is event.BuilderStep.
+	Builder *step.Step
+	// Own says whether an address is one of the cage's own: its traffic is the builder's.
+	Own func(netip.Addr) bool
+	// NameOf is the nameserver's memory: the name that it gave a fake address for.
+	NameOf func(netip.Addr) (string, bool)
+	Dialer *upstream.Dialer
+	Record func(event.Record)
+
+	// Process looks up who opened a connection; nil leaves it out of the record.
+	Process func(*step.Step, netip.AddrPort) *event.Process
+	// Original returns the destination that the client dialled; nil: SO_ORIGINAL_DST.
+	Original func(*net.TCPConn) (netip.AddrPort, error)
+	Limits   Limits
+	Logger   *slog.Logger // diagnostics; nil: none
+
+	// Panics counts connections that ended in a bug of ours.
+	Panics atomic.Int64
+
+	once   sync.Once
+	life   context.Context // of all connections; ends when Drain runs out of patience
+	kill   context.CancelFunc
+	ledger ledger
+	pipes  pipes
+	wait   sync.WaitGroup
+}
+
+// Limits bounds what clients can take. The zero value of each field is its default.
+type Limits struct {
+	Hello     time.Duration // from accept to a complete hello or request head: 10 s
+	Idle      time.Duration // silence in both directions: 15 min
+	KeepAlive time.Duration // between two HTTP requests: 2 min
+	Quiet     time.Duration // a silent client of a server-first protocol, where one may pass: 300 ms
+	Refuse    time.Duration // a silent client that only an unexpected name could save: 500 ms
+	Conns     int           // open at once: 20 000
+	StepConns int           // open at once by one step: 12 000
+}
+
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+func (s *Server) prepare() {
+	s.once.Do(func() {
+		l := &s.Limits
+		l.Hello = orDefault(l.Hello, 10*time.Second)
+		l.Idle = orDefault(l.Idle, 15*time.Minute)
+		l.KeepAlive = orDefault(l.KeepAlive, 2*time.Minute)
+		l.Quiet = orDefault(l.Quiet, 300*time.Millisecond)
+		l.Refuse = orDefault(l.Refuse, 500*time.Millisecond)
+		l.Conns = orDefault(l.Conns, 20_000)
+		l.StepConns = orDefault(l.StepConns, 12_000)
+		if s.Original == nil {
+			s.Original = original
+		}
+		if s.Logger == nil {
+			s.Logger = slog.New(slog.DiscardHandler)
+		}
+		s.life, s.kill = context.WithCancel(context.Background())
+	})
+}
+
+// Listen returns a listener as the proxy wants it: plain TCP, which can be
+// spliced, and no keep-alive probes until a connection goes quiet.
+func Listen(ctx context.Context, addr netip.AddrPort) (net.Listener, error) {
+	config := net.ListenConfig{KeepAlive: -1}
+	config.SetMultipathTCP(false)
+	return config.Listen(ctx, "tcp", addr.String())
+}
+
+// Serve accepts until ctx ends or a listener fails, and closes the listeners.
+// Open connections go on; see Drain. It returns nil when ctx ended.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	s.prepare()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		for _, l := range listeners {
+			l.Close()
+		}
+	})
+	defer stop()
+	go s.sweep(ctx)
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { failed <- s.accept(ctx, l) }()
+	}
+	var first error
+	for range listeners {
+		if err := <-failed; err != nil && first == nil {
+			first = err
+		}
+		cancel()
+	}
+	return first
+}
+
+func (s *Server) accept(ctx context.Context, l net.Listener) error {
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			s.start(conn)
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS),
+			errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ECONNABORTED):
+			// The kernel keeps the client waiting; try again when something was freed.
+			s.Logger.Warn("accepting", "error", err)
+			select {
+			case <-time.After(5 * time.Millisecond):
+			case <-ctx.Done():
+				return nil
+			}
+		default:
+			return fmt.Errorf("accepting connections: %w", err)
+		}
+	}
+}
+
+// start hands an accepted connection to its own goroutine.
+func (s *Server) start(conn net.Conn) {
+	client, ok := conn.(*net.TCPConn)
+	if !ok {
+		s.Logger.Error("listener is not TCP")
+		conn.Close()
+		return
+	}
+	s.wait.Add(1)
+	go func() {
+		defer s.wait.Done()
+		s.serve(client)
+	}()
+}
+
+// Drain waits until every connection has ended and its events are recorded.
+// When ctx ends first, it cuts the ones that are left and waits for their
+// events. Call it after Serve has returned.
+func (s *Server) Drain(ctx context.Context) {
+	s.prepare()
+	done := make(chan struct{})
+	go func() {
+		s.wait.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.kill()
+		s.ledger.each(func(c *session) { c.cut(reasonDrained) })
+		<-done
+	}
+	s.pipes.close()
+}

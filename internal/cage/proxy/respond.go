@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/buildcage/buildcage/internal/event"
+)
+
+const (
+	// chunkHead is room for the size line of a chunk.
+	chunkHead = 8
+	chunkSize = 32 << 10
+)
+
+// reply writes to the client and counts.
+type reply struct{ x *exchange }
+
+func (w reply) Write(b []byte) (int, error) {
+	n, err := w.x.client.Write(b)
+	w.x.down.Add(int64(n))
+	return n, err
+}
+
+// sayContinue asks the client for the body of its request.
+func (x *exchange) sayContinue() bool {
+	_, err := reply{x}.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+	return err == nil
+}
+
+// respond relays a response as it comes, with framing of ours. It reports
+// whether the connection can take another request.
+func (x *exchange) respond(ev *event.Conn, in *http.Request, r *http.Response) bool {
+	connection := tokens(strings.Join(r.Header["Connection"], ","))
+	trailers := names(r.Trailer)
+	clean(r.Header, connection)
+	keep, chunked := !in.Close, false
+	bodiless := in.Method == http.MethodHead || r.StatusCode == http.StatusNoContent || r.StatusCode == http.StatusNotModified
+	switch {
+	case bodiless: // Content-Length, if any, says what GET would give
+	case r.ContentLength >= 0:
+		r.Header.Set("Content-Length", strconv.FormatInt(r.ContentLength, 10))
+	case in.ProtoAtLeast(1, 1):
+		chunked = true
+		r.Header.Del("Content-Length")
+		r.Header.Set("Transfer-Encoding", "chunked")
+		if len(trailers) > 0 {
+			r.Header.Set("Trailer", strings.Join(trailers, ", "))
+		}
+	default:
+		keep = false
+	}
+	switch {
+	case !keep:
+		r.Header.Set("Connection", "close")
+	case !in.ProtoAtLeast(1, 1):
+		r.Header.Set("Connection", "keep-alive")
+	}
+	if err := x.writeHead(r); err != nil {
+		ev.Detail = "client closed"
+		return false
+	}
+	if bodiless {
+		return keep
+	}
+	return x.copyBody(ev, r, chunked) && keep
+}
+
+func (x *exchange) writeHead(r *http.Response) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "HTTP/1.1 %s\r\n", strings.TrimRight(r.Status, " "))
+	if err := r.Header.Write(&b); err != nil {
+		return err
+	}
+	b.WriteString("\r\n")
+	_, err := reply{x}.Write(b.Bytes())
+	return err
+}
+
+// copyBody relays every piece when it arrives. A response that breaks off
+// ends in a reset, so that the client can't take it for whole.
+func (x *exchange) copyBody(ev *event.Conn, r *http.Response, chunked bool) bool {
+	buf := make([]byte, chunkHead+chunkSize+2)
+	for {
+		n, err := r.Body.Read(buf[chunkHead : chunkHead+chunkSize])
+		if n > 0 {
+			piece := buf[chunkHead : chunkHead+n]
+			if chunked {
+				piece = frame(buf, n)
+			}
+			if _, err := (reply{x}).Write(piece); err != nil {
+				ev.Detail = "client closed"
+				return false
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			if ending(x.ended.Load()) == running {
+				ev.Verdict, ev.Reason, ev.Detail = event.Failed, event.UpstreamError, event.Escape("response broke off: "+err.Error())
+			}
+			x.cut(running)
+			return false
+		}
+	}
+	if !chunked {
+		return true
+	}
+	var b bytes.Buffer
+	b.WriteString("0\r\n")
+	r.Trailer.Write(&b)
+	b.WriteString("\r\n")
+	_, err := reply{x}.Write(b.Bytes())
+	return err == nil
+}
+
+// frame puts a chunk's size before and CRLF behind n bytes at buf[chunkHead:].
+func frame(buf []byte, n int) []byte {
+	size := strconv.AppendInt(make([]byte, 0, chunkHead), int64(n), 16)
+	start := chunkHead - len(size) - 2
+	copy(buf[start:], size)
+	copy(buf[chunkHead-2:], "\r\n")
+	copy(buf[chunkHead+n:], "\r\n")
+	return buf[start : chunkHead+n+2]
+}
+
+func names(h http.Header) []string {
+	list := make([]string, 0, len(h))
+	for name := range h {
+		list = append(list, name)
+	}
+	slices.Sort(list)
+	return list
+}

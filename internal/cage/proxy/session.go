@@ -1,0 +1,212 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/buildcage/buildcage/internal/cage/step"
+	"github.com/buildcage/buildcage/internal/contract"
+	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
+)
+
+// UnknownStep is recorded for a source address that no running step owns.
+const UnknownStep = "unknown"
+
+// Flags of an event.
+const (
+	flagECH       = "ech"
+	flagRerouted  = "rerouted" // the client dialled another address than that of the judged name
+	flagPrivate   = "private"  // dialled a private address that no allow_private covers
+	flagWebSocket = "websocket"
+	flagUpgrade   = "upgrade"
+)
+
+// ending is why the proxy itself ended a connection.
+type ending int32
+
+const (
+	running ending = iota
+	reasonIdle
+	reasonDrained
+	reasonBudget
+)
+
+// session is one connection of a client.
+type session struct {
+	*Server
+	client *net.TCPConn
+	ctx    context.Context // ends with the connection
+	cancel context.CancelFunc
+	origin atomic.Pointer[net.TCPConn] // while there is one
+	began  time.Time
+
+	step     *step.Step // nil: unknown
+	process  *event.Process
+	orig     netip.AddrPort
+	origName string // the name behind a fake orig
+	raw      bool   // orig is a real address
+	lenient  bool   // audit, or a scope without rules: what no rule names passes
+
+	hello    []byte // what the client sent and nobody has read yet
+	up, down atomic.Int64
+	usage    *usage
+	ended    atomic.Int32
+	recorded bool
+	pulse    pulse
+}
+
+// serve runs one connection from accept to its event.
+func (s *Server) serve(client *net.TCPConn) {
+	c := &session{Server: s, client: client, began: time.Now()}
+	c.ctx, c.cancel = context.WithCancel(s.life)
+	defer c.cancel()
+	defer client.Close()
+	defer s.ledger.leave(c)
+	defer func() {
+		if bug := recover(); bug != nil {
+			c.crashed(bug)
+		}
+	}()
+	if c.identify() {
+		c.route()
+	}
+}
+
+// crashed records a connection that ended in a bug: it is blocked, never silent.
+func (c *session) crashed(bug any) {
+	c.Panics.Add(1)
+	c.Logger.Error("proxy connection panicked", "panic", bug, "stack", string(debug.Stack()))
+	c.client.SetLinger(0)
+	if origin := c.origin.Load(); origin != nil {
+		origin.Close()
+	}
+	if !c.recorded {
+		ev := c.event("")
+		ev.Verdict, ev.Reason, ev.Detail = event.Blocked, event.Unclassified, event.Escape(fmt.Sprintf("panic: %v", bug))
+		c.record(ev)
+	}
+}
+
+// identify finds out whose connection it is and where it was meant to go. It
+// has refused and recorded the connection when it returns false.
+func (c *session) identify() bool {
+	remote := addrPort(c.client.RemoteAddr())
+	if c.step = c.Steps.Lookup(remote.Addr()); c.step == nil && c.Own(remote.Addr()) {
+		c.step = c.Builder
+	}
+	orig, err := c.Original(c.client)
+	switch {
+	case err != nil || orig == addrPort(c.client.LocalAddr()):
+		c.orig = addrPort(c.client.LocalAddr())
+		detail := "not redirected"
+		if err != nil {
+			detail = err.Error()
+		}
+		return c.reset(c.event(""), event.SelfAddress, detail)
+	case c.step == nil || c.step.Scope == nil:
+		c.orig = orig
+		return c.reset(c.event(""), event.NotAllowed, "source "+remote.Addr().String()+" is no running step")
+	}
+	c.orig = netip.AddrPortFrom(orig.Addr().Unmap(), orig.Port())
+	if c.Process != nil {
+		c.process = c.Process(c.step, remote)
+	}
+	if !c.ledger.enter(c, &c.Limits) {
+		return c.reset(c.event(""), event.Overload, "")
+	}
+	c.lenient = c.Policy.Mode() == policy.Audit || !c.step.Scope.Restricted()
+	return true
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}
+
+// fake reports whether a belongs to the addresses that stand for names.
+func fake(a netip.Addr) bool {
+	return contract.FakeNet4.Contains(a) || contract.FakeNet6.Contains(a)
+}
+
+// event begins the event of this connection or of one of its requests.
+func (c *session) event(protocol policy.Protocol) *event.Conn {
+	ev := &event.Conn{
+		Step: UnknownStep, Process: c.process, Protocol: string(protocol),
+		Orig: c.orig, OrigName: event.Escape(c.origName), Port: c.orig.Port(),
+	}
+	if c.step != nil {
+		ev.Step = c.step.ID
+	}
+	return ev
+}
+
+// record completes and hands over the one event of a connection.
+func (c *session) record(ev *event.Conn) {
+	ev.Up, ev.Down = c.up.Load(), c.down.Load()
+	ev.Took = time.Since(c.began)
+	c.emit(ev)
+}
+
+func (c *session) emit(ev *event.Conn) {
+	c.recorded = true
+	c.Record(event.Record{Time: time.Now(), Kind: event.KindConn, Conn: ev})
+}
+
+// reset refuses a connection whose protocol has no words for it. It returns false.
+func (c *session) reset(ev *event.Conn, reason event.Reason, detail string) bool {
+	ev.Verdict, ev.Reason, ev.Detail = event.Blocked, reason, event.Escape(detail)
+	c.record(ev)
+	c.client.SetLinger(0)
+	return false
+}
+
+// decide copies a decision into the event.
+func decide(ev *event.Conn, d policy.Decision) {
+	ev.Rule, ev.RulePos, ev.Expected = d.Rule, d.Pos, d.Expected
+	switch {
+	case !d.Allowed:
+		ev.Verdict, ev.Reason = event.Blocked, event.Reason(d.Reason)
+	case d.Audited:
+		ev.Verdict = event.Audited
+	default:
+		ev.Verdict = event.Allowed
+	}
+}
+
+// cut ends the connection at once, from any goroutine. The first reason counts.
+func (c *session) cut(why ending) {
+	c.ended.CompareAndSwap(int32(running), int32(why))
+	c.cancel()
+	c.client.SetLinger(0)
+	c.client.Close()
+	if origin := c.origin.Load(); origin != nil {
+		origin.SetLinger(0)
+		origin.Close()
+	}
+}
+
+// end notes in the event why the proxy itself ended the connection, if it did.
+func (c *session) end(ev *event.Conn) {
+	switch ending(c.ended.Load()) {
+	case reasonIdle:
+		ev.Reason = event.Idle
+	case reasonDrained:
+		ev.Detail = "cut at the end of the cage"
+	case reasonBudget:
+		ev.Verdict, ev.Reason = event.Blocked, event.UploadBudget
+	}
+}
+
+// isClosed reports whether err says that the other side, or we, closed.
+func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }

@@ -1,0 +1,165 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/buildcage/buildcage/internal/cage/upstream"
+	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
+)
+
+// tunnel passes an allowed connection on, to the origin of name or, without a
+// name, to the address that the client dialled. ev holds the decision.
+func (c *session) tunnel(ev *event.Conn, name string) {
+	c.client.SetReadDeadline(time.Time{})
+	if !c.usage.spend(len(c.hello)) {
+		c.cut(reasonBudget)
+		c.end(ev)
+		c.record(ev)
+		return
+	}
+	origin, err := c.dial(name)
+	if err != nil {
+		c.unreachable(ev, err)
+		return
+	}
+	c.origin.Store(origin)
+	defer origin.Close()
+	c.dialled(ev, addrPort(origin.RemoteAddr()))
+	if ending(c.ended.Load()) == running { // else cut came before Store
+		c.relay(ev, origin)
+	}
+	c.end(ev)
+	c.record(ev)
+}
+
+func (c *session) dial(name string) (*net.TCPConn, error) {
+	if name == "" {
+		return c.Dialer.DialAddr(c.ctx, c.orig)
+	}
+	port := c.orig.Port()
+	return c.Dialer.Dial(c.ctx, name, port, func(a netip.Addr) bool {
+		return c.lenient || c.step.Scope.PrivateAllowed(netip.AddrPortFrom(a, port))
+	})
+}
+
+// dialled notes the address, and that it is private where no rule says so.
+func (c *session) dialled(ev *event.Conn, to netip.AddrPort) {
+	ev.Dialled = to
+	if c.Dialer.Check(to.Addr()) == policy.Private && !c.step.Scope.PrivateAllowed(to) {
+		ev.Flags = append(ev.Flags, flagPrivate)
+	}
+}
+
+// unreachable ends an allowed connection that could not be dialled.
+func (c *session) unreachable(ev *event.Conn, err error) {
+	c.blame(ev, err)
+	if ev.Verdict == event.Blocked && ev.Protocol == string(policy.TLS) {
+		c.alert(ev, ev.Reason, ev.Detail)
+		return
+	}
+	c.end(ev)
+	c.record(ev)
+	c.client.SetLinger(0)
+}
+
+// blame puts into the event why dialling failed: the guard blocks, anything
+// else is a failure of an allowed connection.
+func (c *session) blame(ev *event.Conn, err error) {
+	var guard *upstream.GuardError
+	var name *upstream.NameError
+	ev.Verdict, ev.Reason, ev.Detail = event.Failed, event.UpstreamError, event.Escape(err.Error())
+	switch {
+	case errors.As(err, &guard):
+		ev.Verdict, ev.Reason = event.Blocked, event.InternalAddress
+		if guard.Class == policy.Self {
+			ev.Reason = event.SelfAddress
+		}
+		ev.Dialled, ev.Resolved = netip.AddrPort{}, guard.Addr
+		ev.Resolved = guard.Addr
+		ev.Detail = "resolves to " + guard.Addr.String()
+		if guard.Class == policy.Private {
+			ev.Detail += ", a private address; to allow it add allow_private: [" + guard.Addr.String() + "]"
+		}
+	case errors.As(err, &name):
+		ev.Reason = event.DNSFailed
+	}
+}
+
+// relay sends the hello and then copies both ways until both sides are done.
+func (c *session) relay(ev *event.Conn, origin *net.TCPConn) {
+	_, err := origin.Write(c.hello)
+	c.release()
+	if err != nil {
+		ev.Verdict, ev.Reason, ev.Detail = event.Failed, event.UpstreamError, event.Escape(err.Error())
+		c.cut(running)
+		return
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer c.guard(done)
+		done <- c.flow(c.client, origin, &c.down)
+	}()
+	if c.usage.limited() {
+		err = c.meter(origin)
+	} else {
+		err = c.flow(origin, c.client, &c.up)
+	}
+	downErr := <-done
+	if downErr != nil && c.down.Load() == 0 && !isClosed(downErr) && err == nil {
+		ev.Verdict, ev.Reason, ev.Detail = event.Failed, event.UpstreamError, event.Escape(downErr.Error())
+	}
+}
+
+// guard turns a bug in the second goroutine into the end of this connection.
+func (c *session) guard(done chan<- error) {
+	if bug := recover(); bug != nil {
+		c.Panics.Add(1)
+		c.Logger.Error("proxy connection panicked", "panic", bug)
+		c.cut(running)
+		done <- errors.New("panic")
+	}
+}
+
+// flow copies one way, passes an end of file on, and cuts both sides when
+// either fails: a reset must not look like a proper end.
+func (c *session) flow(dst, src *net.TCPConn, count counter) error {
+	err := c.pipes.splice(dst, src, count)
+	if err != nil {
+		c.cut(running)
+		return err
+	}
+	dst.CloseWrite()
+	return nil
+}
+
+// meter copies from the client within the upload budget of the step. What
+// would exceed it is not sent.
+func (c *session) meter(origin *net.TCPConn) error {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := c.client.Read(buf)
+		if n > 0 {
+			if !c.usage.spend(n) {
+				c.cut(reasonBudget)
+				return nil
+			}
+			c.up.Add(int64(n))
+			if _, err := origin.Write(buf[:n]); err != nil {
+				c.cut(running)
+				return err
+			}
+		}
+		switch {
+		case isEOF(err):
+			origin.CloseWrite()
+			return nil
+		case err != nil:
+			c.cut(running)
+			return err
+		}
+	}
+}
