@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -32,7 +31,6 @@ type build struct {
 	policy      *policyFile
 	outputs     *outputs
 	write       *target // of the allowlist; nil: none
-	buildErr    error   // what buildx said, once
 }
 
 // buildFlags are ours; buildx has its own.
@@ -53,22 +51,22 @@ type buildFlags struct {
 }
 
 func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
-	flags.StringVar(&f.config, "config", "", "Policy file (default: buildcage.yaml in the build context, then in the working directory)")
-	flags.StringArrayVar(&f.https, "allow-https", nil, `Allow TLS to a host by its server name (e.g., "pypi.org", "*.example.com:443"); repeatable, or a list separated by spaces`)
-	flags.StringArrayVar(&f.http, "allow-http", nil, "Allow plain HTTP to a host; repeatable")
-	flags.StringArrayVar(&f.tcp, "allow-tcp", nil, `Allow any TCP protocol to a host by name (e.g., "github.com:22"); repeatable`)
-	flags.StringArrayVar(&f.ip, "allow-ip", nil, `Allow connections to an address or network (e.g., "192.0.2.10:443"); repeatable`)
-	flags.StringArrayVar(&f.reports, "report", nil, `Write a report (format: "text|json[=FILE]"); text goes to stderr, json to stdout without FILE; repeatable`)
+	flags.StringVar(&f.config, "config", "", "Policy `FILE` (default: buildcage.yaml in the build context, then in the working directory)")
+	flags.StringArrayVar(&f.https, "allow-https", nil, "Allow TLS to `HOST[:PORT]` by server name; repeatable, or a list separated by spaces")
+	flags.StringArrayVar(&f.http, "allow-http", nil, "Allow plain HTTP to `HOST[:PORT]`; repeatable")
+	flags.StringArrayVar(&f.tcp, "allow-tcp", nil, "Allow any TCP protocol to `HOST:PORT`, by name; repeatable")
+	flags.StringArrayVar(&f.ip, "allow-ip", nil, "Allow connections to `ADDRESS:PORT` or NETWORK:PORT; repeatable")
+	flags.StringArrayVar(&f.reports, "report", nil, "Write a report as `FORMAT[=FILE]`, text or json; without FILE text goes to stderr and json to stdout; repeatable")
 	flags.BoolVar(&f.failOnBlocked, "fail-on-blocked", true, "Exit with 3 when the build succeeded but something was refused")
-	flags.StringArrayVar(&f.extraCA, "extra-ca", nil, "File of PEM certificates that the builder shall trust; repeatable")
+	flags.StringArrayVar(&f.extraCA, "extra-ca", nil, "`FILE` of PEM certificates that the builder shall trust; repeatable")
 	flags.BoolVarP(&f.debug, "debug", "D", false, "Show the cage's diagnostics and more of buildx")
-	flags.StringVar(&f.network, "cage-network", "", "Network of the engine to put the cage on")
+	flags.StringVar(&f.network, "cage-network", "", "`NETWORK` of the engine to put the cage on")
 	flags.StringVar(&f.builder, "builder", "", "Not available: the cage is the builder")
 	for _, hidden := range []string{"cage-network", "builder"} {
 		flags.Lookup(hidden).Hidden = true
 	}
 	if mode == policy.Audit {
-		flags.StringVar(&f.write, "write", "", `Write what the build reached into a policy file, keeping what it has ("-": stdout)`)
+		flags.StringVar(&f.write, "write", "", "Add what the steps reached to the policy in `FILE`, keeping what it has; - is stdout")
 		flags.BoolVar(&f.cache, "cache", false, "Take unchanged steps from the cache; they reach nothing, so they list nothing")
 	}
 }
@@ -120,16 +118,15 @@ func (a *app) newBuild(mode policy.Mode, cmd *cobra.Command) (*cobra.Command, er
 
 // run prepares everything that can be wrong with the command line before a
 // cage starts, runs, and tells what came of it.
-func (b *build) run(ctx context.Context) (err error) {
+func (b *build) run(ctx context.Context) error {
 	if b.flags.debug {
 		debug.Enable()
 	}
-	for _, prepare := range []func() error{b.checkFlags, b.openInput, b.loadPolicy, b.checkDockerfile, b.openOutputs} {
+	for _, prepare := range []func() error{b.checkFlags, b.openInput, b.openOutputs, b.loadPolicy, b.checkDockerfile} {
 		if err := prepare(); err != nil {
 			return err
 		}
 	}
-	defer func() { err = errors.Join(err, b.outputs.discard(), b.write.discard()) }()
 	engine, err := connect(ctx, b.docker, b.input.Stdin)
 	if err != nil {
 		return err
@@ -137,6 +134,7 @@ func (b *build) run(ctx context.Context) (err error) {
 	progress := newProgress(b.streams, b.buildx.Silent())
 	result := runner.Run(ctx, runner.Options{
 		Engine:      engine,
+		Image:       b.image,
 		Version:     b.versions().Version,
 		Policy:      b.policy.spec,
 		ExtraCA:     append(b.policy.extraCA, b.flags.extraCA...),

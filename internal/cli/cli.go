@@ -18,23 +18,29 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/buildcage/buildcage/internal/buildx"
+	"github.com/buildcage/buildcage/internal/image"
 )
 
 // Main runs the program and returns its exit code. version is what the linker
 // stamped in; empty for a plain go build.
 func Main(version string) int {
-	buildx.NoDesktop()
-	interrupt, stop := catch(context.Background())
-	defer stop()
-	app := &app{streams: standard(), version: version, interrupt: interrupt}
-	return app.run(interrupt.ctx, os.Args[1:])
+	return (&app{streams: standard(), version: version}).main(os.Args[1:])
 }
 
 // app is what all commands share.
 type app struct {
 	streams   *streams
 	version   string
+	image     func() (image.Image, error) // nil: the embedded one
 	interrupt *interrupt
+}
+
+func (a *app) main(args []string) int {
+	buildx.NoDesktop()
+	interrupt, stop := catch(context.Background())
+	defer stop()
+	a.interrupt = interrupt
+	return a.run(interrupt.ctx, args)
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
@@ -55,10 +61,11 @@ func (a *app) root() (*cobra.Command, error) {
 destinations that the allowlist names, everything else is refused, and every
 attempt is recorded. buildcage audit lets the build through, records where it
 went, and writes the allowlist.`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		Args:              cobra.ArbitraryArgs,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: 2,
+		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args:                       cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])

@@ -37,11 +37,6 @@ const (
 // openOutputs checks everything that the run is to write, before it starts.
 func (b *build) openOutputs() (err error) {
 	b.outputs = &outputs{streams: b.streams, silent: b.buildx.Silent()}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, b.outputs.discard(), b.write.discard())
-		}
-	}()
 	stdout := 0
 	if b.buildx.Stdout() {
 		stdout++
@@ -147,13 +142,4 @@ func (o *outputs) write(out *output, r *report.Report) error {
 		fmt.Fprintln(out.stream) // apart from the progress above
 	}
 	return render(out.stream)
-}
-
-// discard gives up on every file that was not written.
-func (o *outputs) discard() error {
-	var errs []error
-	for _, r := range o.reports {
-		errs = append(errs, r.file.discard())
-	}
-	return errors.Join(errs...)
 }

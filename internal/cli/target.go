@@ -13,51 +13,60 @@ import (
 // regular file is replaced as a whole, by renaming, so that nobody reads half
 // of it and a run that fails leaves the old one.
 type target struct {
-	path string
-	temp *os.File // beside path; nil for what is no regular file
+	path    string // as given
+	file    string // without symbolic links
+	replace bool   // false: a device or pipe, written in place
+	mode    fs.FileMode
 }
 
 func (t *target) String() string { return t.path }
 
-// openTarget finds out now whether path can be written.
+// openTarget finds out now whether path can be written. Nothing stays open and
+// nothing is left: whatever ends this program before the time to write, there
+// is nothing to clean up.
 func openTarget(path, flag string) (*target, error) {
-	refuse := func(err error) error {
-		return &usageError{msg: fmt.Sprintf("%s: can't write %q: %v", flag, path, bare(err)), hint: "name a file that can be written; it is checked before the build", err: err}
+	t := &target{path: path, file: path, replace: true, mode: 0o644}
+	if err := t.check(); err != nil {
+		return nil, &usageError{
+			msg:  fmt.Sprintf("%s: can't write %q: %v", flag, path, bare(err)),
+			hint: "name a file that can be written; it is checked before the build",
+			err:  err,
+		}
 	}
-	info, err := os.Stat(path)
+	return t, nil
+}
+
+func (t *target) check() error {
+	info, err := os.Stat(t.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, refuse(err)
+		return err
 	case info.IsDir():
-		return nil, refuse(errors.New("it is a directory"))
-	default: // only the permission: a device or pipe is not opened twice
-		if !info.Mode().IsRegular() {
-			return &target{path: path}, nil
-		}
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		return errors.New("it is a directory")
+	case !info.Mode().IsRegular():
+		t.replace = false
+		return nil
+	default:
+		f, err := os.OpenFile(t.path, os.O_WRONLY, 0)
 		if err != nil {
-			return nil, refuse(err)
+			return err
 		}
 		_ = f.Close()
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return nil, refuse(err)
+		t.mode = info.Mode().Perm()
+		if t.file, err = filepath.EvalSymlinks(t.path); err != nil {
+			return err
 		}
 	}
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".")
+	temp, err := t.temp()
 	if err != nil {
-		return nil, refuse(err)
+		return err
 	}
-	mode := fs.FileMode(0o644)
-	if info != nil {
-		mode = info.Mode().Perm()
-	}
-	if err := temp.Chmod(mode); err != nil && info != nil {
-		_ = temp.Close()
-		_ = os.Remove(temp.Name())
-		return nil, refuse(err)
-	}
-	return &target{path: path, temp: temp}, nil
+	return errors.Join(temp.Close(), os.Remove(temp.Name()))
+}
+
+func (t *target) temp() (*os.File, error) {
+	return os.CreateTemp(filepath.Dir(t.file), "."+filepath.Base(t.file)+".")
 }
 
 // bare drops the operation and the path, which messages have already.
@@ -69,42 +78,38 @@ func bare(err error) error {
 	return err
 }
 
-// save writes the content. It is called at most once.
-func (t *target) save(write func(io.Writer) error) (err error) {
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("writing %s: %w", t.path, err), t.discard())
-		}
-	}()
-	f := t.temp
-	if f == nil {
-		if f, err = os.OpenFile(t.path, os.O_WRONLY, 0); err != nil {
-			return err
-		}
+// save writes the content.
+func (t *target) save(write func(io.Writer) error) error {
+	do := t.overwrite
+	if t.replace {
+		do = t.swap
 	}
-	if err := write(f); err != nil {
-		return errors.Join(err, f.Close())
+	if err := do(write); err != nil {
+		return fmt.Errorf("writing %s: %w", t.path, err)
 	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if t.temp == nil {
-		return nil
-	}
-	if err := os.Rename(f.Name(), t.path); err != nil {
-		return err
-	}
-	t.temp = nil
 	return nil
 }
 
-// discard gives up on what was not saved.
-func (t *target) discard() error {
-	if t == nil || t.temp == nil {
-		return nil
+func (t *target) overwrite(write func(io.Writer) error) error {
+	f, err := os.OpenFile(t.file, os.O_WRONLY, 0)
+	if err != nil {
+		return err
 	}
-	_ = t.temp.Close()
-	err := os.Remove(t.temp.Name())
-	t.temp = nil
-	return err
+	return errors.Join(write(f), f.Close())
+}
+
+func (t *target) swap(write func(io.Writer) error) (err error) {
+	f, err := t.temp()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if err := errors.Join(write(f), f.Chmod(t.mode), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), t.file)
 }
