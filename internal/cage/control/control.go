@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -47,7 +48,7 @@ type exit struct {
 // maxStart bounds what a wrapper may send.
 const maxStart = 1 << 20
 
-// Server answers on the socket. All fields are required.
+// Server answers on the socket. All functions are required.
 type Server struct {
 	// StepStart registers a step. After an error the step must not run.
 	StepStart func(context.Context, Start) (id string, err error)
@@ -55,6 +56,7 @@ type Server struct {
 	// Follow writes records from number from on, until the end record.
 	Follow func(ctx context.Context, from uint64, w io.Writer) error
 	Seal   func(context.Context) error
+	Log    *slog.Logger // diagnostics; nil: none
 
 	readers sync.WaitGroup
 }
@@ -96,8 +98,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST /v1/steps", s.step)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/seal", s.seal)
+	log := s.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	srv := &http.Server{
-		Handler: mux, ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		Handler:  mux, ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	defer context.AfterFunc(ctx, func() { srv.Close() })()
@@ -108,6 +115,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 }
 
 func (s *Server) step(w http.ResponseWriter, r *http.Request) {
+	// The request may be left half-read: the connection is of no further use.
+	w.Header().Set("Connection", "close")
 	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

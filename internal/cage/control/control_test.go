@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,6 +33,8 @@ func serve(t *testing.T, s *control.Server) *control.Client {
 			t.Errorf("%s: %v, %v, want mode %v", file, fi.Mode(), err, want)
 		}
 	}
+	var complaints bytes.Buffer
+	s.Log = slog.New(slog.NewTextHandler(&complaints, nil))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, l) }()
@@ -39,6 +42,9 @@ func serve(t *testing.T, s *control.Server) *control.Client {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("serving: %v", err)
+		}
+		if complaints.Len() > 0 {
+			t.Errorf("the server complained:\n%s", &complaints)
 		}
 	})
 	return control.NewClient(path)

@@ -235,6 +235,7 @@ func (p *parts) serveControl(_, life context.Context) (down, error) {
 		StepStart: p.stepStart, StepExit: p.stepExit,
 		Follow: p.journal.Follow,
 		Seal:   func(ctx context.Context) error { return p.seal(ctx, "sealed") },
+		Log:    p.log,
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(life)) // it outlives the record
 	done := make(chan struct{})
