@@ -65,6 +65,24 @@ func TestExample(t *testing.T) {
 	}
 }
 
+// The files in the documentation load.
+func TestDocumentation(t *testing.T) {
+	data, err := os.ReadFile("../../docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(data), "```yaml\n")[1:]
+	if len(blocks) == 0 {
+		t.Fatal("no file in docs/rules.md")
+	}
+	for _, block := range blocks {
+		text, _, _ := strings.Cut(block, "```")
+		if _, err := Load(Name, []byte(text)); err != nil {
+			t.Errorf("%v in:\n%s", err, text)
+		}
+	}
+}
+
 // Each testdata/errors/*.yaml has the errors it gives, with hints, beside it.
 func TestErrors(t *testing.T) {
 	files, err := filepath.Glob("testdata/errors/*.yaml")

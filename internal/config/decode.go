@@ -111,17 +111,18 @@ func (d *decoder) choice(v *yaml.Node, words ...string) string {
 	return ""
 }
 
-// text reads a string that is not empty, "" after an error.
+// text reads a string that is not empty, "" after an error. White space around
+// it is not meant: a block scalar always ends with a line break.
 func (d *decoder) text(v *yaml.Node) string {
 	if v.Kind != yaml.ScalarNode || v.ShortTag() != "!!str" {
 		d.fail(v, kindOf(v)+" instead of text", "write text; quote it if it looks like something else")
 		return ""
 	}
-	if strings.TrimSpace(v.Value) == "" {
+	text := strings.TrimSpace(v.Value)
+	if text == "" {
 		d.fail(v, "empty text", "remove the key, or write a value")
-		return ""
 	}
-	return v.Value
+	return text
 }
 
 func (d *decoder) paths(v *yaml.Node) []string {

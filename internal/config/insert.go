@@ -213,7 +213,9 @@ func (m *merger) addToKey(key *yaml.Node, rules []string) {
 	m.insert(at, itemRank, colon+m.flowList(rules))
 }
 
-func (m *merger) flowList(rules []string) string { return "[" + strings.Join(m.quoteAll(rules), ", ") + "]" }
+func (m *merger) flowList(rules []string) string {
+	return "[" + strings.Join(m.quoteAll(rules), ", ") + "]"
+}
 
 // quoteAll quotes what some YAML parser could take for something else than text.
 func (m *merger) quoteAll(rules []string) []string {
