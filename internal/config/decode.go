@@ -5,8 +5,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/buildcage/buildcage/internal/policy"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/buildcage/buildcage/internal/policy"
 )
 
 // decoder turns nodes into a Config and collects what is wrong with them.

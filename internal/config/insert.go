@@ -7,8 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/buildcage/buildcage/internal/policy"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/buildcage/buildcage/internal/policy"
 )
 
 // merger collects insertions into a file's text. Nothing is ever removed or

@@ -9,8 +9,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/buildcage/buildcage/internal/policy"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/buildcage/buildcage/internal/policy"
 )
 
 // Additions are observed rules to write into a file.

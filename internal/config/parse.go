@@ -7,8 +7,9 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/buildcage/buildcage/internal/policy"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/buildcage/buildcage/internal/policy"
 )
 
 // parse returns the root mapping of the one document, nil for a file of

@@ -5,8 +5,9 @@ import (
 	"strconv"
 	"unicode/utf8"
 
-	"github.com/buildcage/buildcage/internal/policy"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/buildcage/buildcage/internal/policy"
 )
 
 // fields returns the offset of each rule in a string of rules. Rules can be
@@ -93,7 +94,7 @@ func escape(data []byte) (size, width int, space bool) {
 	if len(data) < 2 {
 		return 1, 1, false
 	}
-	digits := 0
+	var digits int
 	switch data[1] {
 	case '\r', '\n':
 		rest := bytes.TrimLeft(data[1:], "\r\n")

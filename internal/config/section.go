@@ -5,8 +5,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/buildcage/buildcage/internal/policy"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/buildcage/buildcage/internal/policy"
 )
 
 func (d *decoder) builder(v *yaml.Node) {

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"unicode/utf8"
 
-	"github.com/buildcage/buildcage/internal/policy"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/buildcage/buildcage/internal/policy"
 )
 
 // maxSize is far above any real policy and keeps a wrong file from being read as one.

@@ -46,7 +46,11 @@ func Compile(spec Spec) (*Policy, error) {
 	if len(c.errs) > 0 {
 		return nil, c.errs
 	}
-	p.digest = p.hash()
+	digest, err := p.hash()
+	if err != nil {
+		return nil, err
+	}
+	p.digest = digest
 	return p, nil
 }
 

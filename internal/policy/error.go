@@ -61,14 +61,6 @@ func (e Errors) Unwrap() []error {
 	return errs
 }
 
-// err is e as an error, nil when there is none.
-func (e Errors) err() error {
-	if len(e) == 0 {
-		return nil
-	}
-	return e
-}
-
 // fault is why a rule text does not parse, before it has a position.
 type fault struct{ msg, hint string }
 

@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 )
 
@@ -69,7 +70,7 @@ type canonicalStep struct {
 	Rules                      canonical
 }
 
-func (p *Policy) hash() string {
+func (p *Policy) hash() (string, error) {
 	doc := struct {
 		Mode             Mode
 		ECH              string
@@ -89,11 +90,11 @@ func (p *Policy) hash() string {
 		doc.Builder = &c
 	}
 	data, err := json.Marshal(doc)
-	if err != nil { // strings, numbers and booleans always encode
-		panic(err)
+	if err != nil {
+		return "", fmt.Errorf("hashing the policy: %w", err)
 	}
 	sum := sha256.Sum256(data)
-	return "sha256:" + hex.EncodeToString(sum[:])
+	return "sha256:" + hex.EncodeToString(sum[:]), nil
 }
 
 func (s *section) canonical() canonical {

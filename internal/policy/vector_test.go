@@ -117,7 +117,7 @@ func vectorTarget(t *testing.T, proto Protocol, dest string) (Target, bool) {
 		}
 		return Target{Protocol: IP, Addr: ap.Addr(), Port: ap.Port()}, true
 	}
-	raw, port := dest, ""
+	var raw, port string
 	if quoted, err := strconv.QuotedPrefix(dest); err == nil {
 		raw, _ = strconv.Unquote(quoted)
 		port = dest[len(quoted)+1:]
