@@ -42,7 +42,7 @@ func suites() map[string]suite {
 	e2e := phase{
 		title: "e2e: the real engine",
 		match: isE2E,
-		args:  []string{"-p=1", "-timeout=25m"},
+		args:  []string{"-count=1", "-p=1", "-timeout=25m"},
 		env:   gates,
 	}
 	return map[string]suite{
@@ -56,13 +56,13 @@ func suites() map[string]suite {
 			{
 				title: "cage side: unit and netns, with the race detector",
 				match: isCage,
-				args:  []string{"-race", "-timeout=10m"},
+				args:  []string{"-count=1", "-race", "-timeout=10m"},
 				env:   append([]string{"CGO_ENABLED=1"}, gates...),
 			},
 			{
 				title: "host side: unit, script and image",
 				match: func(pkg string) bool { return !isCage(pkg) && !isE2E(pkg) },
-				args:  []string{"-timeout=10m"},
+				args:  []string{"-count=1", "-timeout=10m"},
 				env:   gates,
 			},
 			e2e,
