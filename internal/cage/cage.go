@@ -25,7 +25,7 @@ const usage = 2
 // Main runs the command that args name and returns its exit code.
 func Main(args []string) int {
 	if filepath.Base(args[0]) == contract.CommandRuntime {
-		return runtime.Main(args[1:])
+		return runtime.Wrapper{}.Main(args[1:])
 	}
 	if len(args) == 1 {
 		return supervise.Main()
@@ -33,7 +33,7 @@ func Main(args []string) int {
 	ctx := context.Background()
 	switch args[1] {
 	case contract.CommandRuntime:
-		return runtime.Main(args[2:])
+		return runtime.Wrapper{}.Main(args[2:])
 	case contract.CommandDialStdio:
 		return report(dialStdio(contract.APISocket, os.Stdin, os.Stdout))
 	case contract.CommandEvents:

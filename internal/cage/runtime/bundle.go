@@ -12,11 +12,10 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/buildcage/buildcage/internal/cage/control"
-	"github.com/buildcage/buildcage/internal/contract"
 )
 
 // prepare checks the bundle's configuration, rewrites it and says what starts.
-func prepare(bundle string) (control.Start, error) {
+func prepare(bundle, state string) (control.Start, error) {
 	file := filepath.Join(bundle, "config.json")
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -27,7 +26,7 @@ func prepare(bundle string) (control.Start, error) {
 		return control.Start{}, fmt.Errorf("reading the step's configuration: %w", err)
 	}
 	start := describe(&spec)
-	if start.NetNS, err = check(&spec, contract.StateDir); err != nil {
+	if start.NetNS, err = check(&spec, state); err != nil {
 		return control.Start{}, err
 	}
 	strip(&spec)

@@ -7,6 +7,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,21 +24,32 @@ import (
 	"github.com/buildcage/buildcage/internal/contract"
 )
 
-// Runc is the runtime behind the wrapper.
-const Runc = contract.BinDir + "/runc"
+// Wrapper says where things are. The zero value is where they are in the cage.
+type Wrapper struct {
+	Runc   string // the runtime behind the wrapper
+	Socket string // where caged answers
+	State  string // BuildKit's state directory
+}
+
+func (w Wrapper) defaults() Wrapper {
+	return Wrapper{
+		cmp.Or(w.Runc, contract.BinDir+"/runc"), cmp.Or(w.Socket, contract.ControlSocket), cmp.Or(w.State, contract.StateDir),
+	}
+}
 
 // failed is the exit code when the step could not be started.
 const failed = 125
 
 // Main is the wrapper with the arguments of runc. It does not return for
 // commands that start nothing.
-func Main(args []string) int {
+func (w Wrapper) Main(args []string) int {
+	w = w.defaults()
 	inv := parse(args)
 	if !inv.starts() {
-		err := syscall.Exec(Runc, append([]string{Runc}, args...), os.Environ())
+		err := syscall.Exec(w.Runc, append([]string{w.Runc}, args...), os.Environ())
 		return inv.fail(fmt.Errorf("executing runc: %w", err))
 	}
-	code, err := start(inv)
+	code, err := w.start(inv)
 	if err != nil {
 		return inv.fail(err)
 	}
@@ -47,8 +59,8 @@ func Main(args []string) int {
 // registerTimeout bounds the wait for caged, which answers at once.
 const registerTimeout = 10 * time.Second
 
-func start(inv invocation) (int, error) {
-	request, err := prepare(inv.bundle)
+func (w Wrapper) start(inv invocation) (int, error) {
+	request, err := prepare(inv.bundle, w.State)
 	if err != nil {
 		return 0, err
 	}
@@ -56,12 +68,12 @@ func start(inv invocation) (int, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	late := time.AfterFunc(registerTimeout, cancel)
-	step, err := control.NewClient(contract.ControlSocket).Start(ctx, request)
+	step, err := control.NewClient(w.Socket).Start(ctx, request)
 	if err != nil {
 		return 0, err
 	}
 	late.Stop()
-	code, err := run(inv)
+	code, err := w.run(inv)
 	if err != nil {
 		code = failed
 	}
@@ -71,10 +83,10 @@ func start(inv invocation) (int, error) {
 // run runs runc as a child in the same process group, with the same files, and
 // hands signals on. The child dies with the wrapper, as the wrapper does with
 // buildkitd.
-func run(inv invocation) (int, error) {
+func (w Wrapper) run(inv invocation) (int, error) {
 	goruntime.LockOSThread() // the parent-death signal comes when this thread ends
 	defer goruntime.UnlockOSThread()
-	cmd := exec.Command(Runc, inv.args...)
+	cmd := exec.Command(w.Runc, inv.args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	for fd := range inv.preserve {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, os.NewFile(uintptr(3+fd), "preserved"))
