@@ -14,7 +14,6 @@ import (
 	buildkit "github.com/moby/buildkit/api/services/control"
 
 	"github.com/buildcage/buildcage/internal/cage/api"
-	"github.com/buildcage/buildcage/internal/cage/control"
 	"github.com/buildcage/buildcage/internal/contract"
 )
 
@@ -39,7 +38,9 @@ func (p *parts) runBuildKit(boot, life context.Context) (down, error) {
 		"PATH=" + contract.BinDir, "HOME=/run/buildkit", "TMPDIR=/tmp", "XDG_RUNTIME_DIR=/run/buildkit",
 		"SSL_CERT_FILE=" + contract.CABundle,
 	}
-	argv := []string{filepath.Join(contract.BinDir, "buildkitd"), "--config", buildkitConf}
+	args, traces := p.tracing()
+	argv := append([]string{filepath.Join(contract.BinDir, "buildkitd"), "--config", buildkitConf}, args...)
+	env = append(env, traces...)
 	if p.config.Debug {
 		argv = append(argv, "--debug")
 	}
@@ -151,19 +152,4 @@ func networkConfig(mtu int) ([]byte, error) {
 			"ipam": m{"type": "host-local", "ranges": ranges, "routes": routes},
 		}},
 	}, "", "  ")
-}
-
-// serveAPI opens the front door.
-func (p *parts) serveAPI(_, life context.Context) (down, error) {
-	l, err := control.Listen(contract.APISocket)
-	if err != nil {
-		return nil, err
-	}
-	server := &api.Server{BuildKit: contract.BuildKitSocket, Log: p.log}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.watch(life, "api", func() error { return server.Serve(life, l) })
-	}()
-	return func(context.Context) error { <-done; return nil }, nil
 }

@@ -51,6 +51,7 @@ type parts struct {
 	sealing     sync.Mutex
 	sealed      atomic.Bool
 	registry    registry
+	vertices    vertices
 }
 
 // phases is the order in which a cage comes up. Enforcement and the record
@@ -68,6 +69,7 @@ func phases(c *cage, config contract.Boot) []phase {
 		{"proxy", p.serveProxy},
 		{"control", p.serveControl},
 		{"record", p.keepRecord},
+		{"spans", p.receiveSpans},
 		{"buildkit", p.runBuildKit},
 		{"api", p.serveAPI},
 	}
@@ -280,6 +282,7 @@ func (p *parts) seal(ctx context.Context, reason string) error {
 	drain, cancel := context.WithTimeout(ctx, drainGrace)
 	defer cancel()
 	p.proxy.Drain(drain)
+	p.vertices.late.Wait() // each waits for spanLimit at most
 	counts, err := p.firewall.Counts()
 	if err == nil {
 		if lost := p.packets.Settle(ctx, counts.Logged(), settleGrace); lost > 0 {

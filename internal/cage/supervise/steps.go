@@ -14,6 +14,7 @@ import (
 	"github.com/buildcage/buildcage/internal/cage/nameserver"
 	"github.com/buildcage/buildcage/internal/cage/network"
 	"github.com/buildcage/buildcage/internal/cage/step"
+	"github.com/buildcage/buildcage/internal/cage/vertex"
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
 )
@@ -27,18 +28,26 @@ type registry struct {
 
 type running struct {
 	step  *step.Step
+	span  string // that its vertex runs under
 	since time.Time
 }
 
-func (r *registry) add(s *step.Step) {
+// id is a new one.
+func (r *registry) id() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last++
-	s.ID = "s" + strconv.Itoa(r.last)
+	return "s" + strconv.Itoa(r.last)
+}
+
+func (r *registry) add(s *step.Step, span string) {
+	s.ID = r.id()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.running == nil {
 		r.running = make(map[string]running)
 	}
-	r.running[s.ID] = running{s, time.Now()}
+	r.running[s.ID] = running{s, span, time.Now()}
 }
 
 func (r *registry) remove(id string) (running, bool) {
@@ -50,14 +59,15 @@ func (r *registry) remove(id string) (running, bool) {
 }
 
 // stepStart registers what the runtime wrapper is about to start.
-func (p *parts) stepStart(_ context.Context, start control.Start) (string, error) {
+func (p *parts) stepStart(ctx context.Context, start control.Start) (string, error) {
 	if p.sealed.Load() {
 		return "", errors.New("the record of this cage is closed")
 	}
+	stage := p.stage(ctx, start.Command)
 	s := &step.Step{
-		Step:  event.Step{Command: start.Command, Secrets: start.Secrets},
+		Step:  event.Step{Command: start.Command, Stage: stage, Secrets: start.Secrets},
 		NetNS: start.NetNS, PID: start.PID,
-		Scope: p.policy.For(policy.Step{Command: start.Command, Secrets: len(start.Secrets) > 0}),
+		Scope: p.policy.For(policy.Step{Command: start.Command, Stage: stage, Secrets: len(start.Secrets) > 0}),
 	}
 	if start.NetNS != "" {
 		link, err := network.Join(start.NetNS, p.plan.IPv6)
@@ -69,7 +79,7 @@ func (p *parts) stepStart(_ context.Context, start control.Start) (string, error
 	if start.NetNS == "" || s.Scope.NetworkNone() {
 		s.Network = "none"
 	}
-	p.registry.add(s)
+	p.registry.add(s, vertex.SpanOf(start.Traceparent))
 	p.steps.Register(s)
 	p.journal.Add(event.Record{Kind: event.KindStep, Step: &s.Step})
 	return s.ID, nil
@@ -84,7 +94,7 @@ func (p *parts) stepExit(id string, code int) {
 	p.proxy.Forget(r.step)
 	ended := r.step.Step
 	ended.Exit, ended.Took = &code, time.Since(r.since)
-	p.journal.Add(event.Record{Kind: event.KindStep, Step: &ended})
+	p.ended(ended, r.span)
 }
 
 // packet records what the firewall logged.

@@ -1,0 +1,191 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/buildcage/buildcage/internal/cage/api"
+	"github.com/buildcage/buildcage/internal/cage/control"
+	"github.com/buildcage/buildcage/internal/cage/vertex"
+	"github.com/buildcage/buildcage/internal/contract"
+	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
+)
+
+// vertices links steps to the builds they belong to.
+type vertices struct {
+	table vertex.Table
+	spans string // address of the span receiver, host:port
+	late  sync.WaitGroup
+}
+
+const (
+	// spanLimit is how long the end of a step waits to learn its vertex.
+	spanLimit = 2 * time.Second
+	// spanDelay is how long buildkitd collects spans before it sends them.
+	spanDelay = 20 * time.Millisecond
+	// stageLimit is how long the start of a step waits for its stage to be
+	// known, where the policy asks for stages.
+	stageLimit = 25 * time.Millisecond
+)
+
+// receiveSpans listens, on loopback, for buildkitd's trace spans. Only the
+// builder can reach it, and all it does is to name vertices.
+func (p *parts) receiveSpans(_, life context.Context) (down, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p.vertices.spans = l.Addr().String()
+	srv := &http.Server{Handler: p.vertices.table.Receiver(), ReadHeaderTimeout: 10 * time.Second}
+	ctx, stop := context.WithCancel(context.WithoutCancel(life)) // steps that end last have spans too
+	go p.watch(ctx, "span receiver", func() error { return srv.Serve(l) })
+	return func(context.Context) error {
+		stop()
+		return srv.Close()
+	}, nil
+}
+
+// serveAPI opens the front door: builds that ask for a way out of the cage are
+// turned away, the others are watched.
+func (p *parts) serveAPI(_, life context.Context) (down, error) {
+	l, err := control.Listen(contract.APISocket)
+	if err != nil {
+		return nil, err
+	}
+	cc, err := api.Dial(contract.BuildKitSocket)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	server := &api.Server{
+		BuildKit: contract.BuildKitSocket, Log: p.log,
+		Refused: func(r api.Refusal) {
+			p.journal.Add(event.Record{Kind: event.KindConn, Conn: &event.Conn{
+				Step: event.BuilderStep, Verdict: event.Blocked, Reason: r.Reason, Detail: event.Escape(r.Detail),
+			}})
+		},
+		Solving: func(ref string) { go p.watchBuild(life, cc, ref) },
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.watch(life, "api", func() error { return server.Serve(life, l) })
+	}()
+	return func(context.Context) error { <-done; return cc.Close() }, nil
+}
+
+func (p *parts) watchBuild(life context.Context, cc *grpc.ClientConn, ref string) {
+	err := p.vertices.table.Watch(life, cc, ref, func(before, now vertex.Vertex) {
+		if before.Completed.IsZero() && !now.Completed.IsZero() {
+			p.completed(now)
+		}
+	})
+	if err != nil && life.Err() == nil {
+		p.log.Warn("following a build", "error", err)
+	}
+}
+
+// completed records what never becomes a step: RUN instructions that the cache
+// answered, and what the builder fetched.
+func (p *parts) completed(v vertex.Vertex) {
+	name := vertex.ParseName(v.Name)
+	command, run := name.Run()
+	switch {
+	case run && v.Cached:
+		s := event.Step{ID: p.registry.id(), Command: command, Cached: true}
+		describe(&s, v)
+		p.journal.Add(event.Record{Kind: event.KindStep, Step: &s})
+	case v.Cached || v.Error != "":
+	case strings.HasPrefix(name.Text, "FROM "), strings.HasPrefix(name.Text, "ADD http"), strings.HasPrefix(name.Text, "ADD git"):
+		p.journal.Add(event.Record{Kind: event.KindSource, Source: &event.Source{
+			Ref: event.Escape(name.Text), Host: hostOf(name.Text),
+		}})
+	}
+}
+
+// hostOf is the host of an ADD url, "" for anything else.
+func hostOf(text string) string {
+	for word := range strings.FieldsSeq(text) {
+		if u, err := url.Parse(word); err == nil && u.Host != "" {
+			return u.Hostname()
+		}
+	}
+	return ""
+}
+
+// describe adds what the build says about a step.
+func describe(s *event.Step, v vertex.Vertex) {
+	s.Build, s.Vertex, s.Name = v.Build, v.Digest, event.Escape(v.Name)
+	s.Stage = vertex.ParseName(v.Name).Stage
+}
+
+// stage is the stage of the one running instruction with that command, "" when
+// there is none or several disagree: the policy then assumes the worst.
+func (p *parts) stage(ctx context.Context, command string) string {
+	asked := slices.ContainsFunc(p.config.Policy.Steps, func(s policy.StepSpec) bool { return s.Stage != "" })
+	ctx, cancel := context.WithTimeout(ctx, stageLimit)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		stages := p.stages(command)
+		if len(stages) == 1 {
+			return stages[0]
+		}
+		if len(stages) > 1 || !asked {
+			return ""
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ""
+		}
+	}
+}
+
+func (p *parts) stages(command string) (stages []string) {
+	want := strings.Join(strings.Fields(command), " ")
+	for _, v := range p.vertices.table.Running() {
+		name := vertex.ParseName(v.Name)
+		text, ok := name.Run()
+		if ok && strings.Join(strings.Fields(text), " ") == want && !slices.Contains(stages, name.Stage) {
+			stages = append(stages, name.Stage)
+		}
+	}
+	return stages
+}
+
+// ended records the end of a step, with its vertex if that becomes known in
+// time: spans are reported when they are over.
+func (p *parts) ended(s event.Step, span string) {
+	p.vertices.late.Go(func() {
+		if span != "" {
+			digest, ok := p.vertices.table.AwaitSpan(context.Background(), span, spanLimit)
+			if found := p.vertices.table.ByDigest(digest); ok && len(found) > 0 {
+				describe(&s, found[len(found)-1])
+			}
+		}
+		p.journal.Add(event.Record{Kind: event.KindStep, Step: &s})
+	})
+}
+
+// tracing is what makes buildkitd report its spans to us, and put their ids
+// into the configuration of steps.
+func (p *parts) tracing() (args, env []string) {
+	return []string{"--otel-socket-path", "/run/buildkit/otel-grpc.sock"}, []string{
+		"OTEL_TRACES_EXPORTER=otlp",
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://" + p.vertices.spans,
+		"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf",
+		fmt.Sprintf("OTEL_BSP_SCHEDULE_DELAY=%d", spanDelay.Milliseconds()),
+	}
+}
