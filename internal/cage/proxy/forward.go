@@ -57,7 +57,7 @@ func (x *exchange) forward(ev *event.Conn, h *head, t policy.Target) bool {
 	if err != nil {
 		return x.refuse(ev, badRequest(err.Error()))
 	}
-	if !x.usage.spend(headSize(h, in)) {
+	if !x.usage.spend(headSize(h, in)) || !x.usage.fits(in.ContentLength) {
 		return x.overBudget(ev)
 	}
 	body := &body{x: x, from: in.Body, done: make(chan struct{}), more: in.Header.Get("Expect") != ""}

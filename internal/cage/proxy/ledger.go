@@ -31,6 +31,11 @@ func (u *usage) spend(n int) bool {
 	return u == nil || u.limit == 0 || u.sent.Add(int64(n)) <= u.limit
 }
 
+// fits reports whether n bytes more would be within the budget; n < 0 is unknown.
+func (u *usage) fits(n int64) bool {
+	return !u.limited() || n <= u.limit-u.sent.Load()
+}
+
 func (u *usage) limited() bool { return u != nil && u.limit > 0 }
 
 // enter adds c, unless that would exceed a limit.

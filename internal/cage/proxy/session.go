@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -207,6 +206,3 @@ func (c *session) end(ev *event.Conn) {
 		ev.Verdict, ev.Reason = event.Blocked, event.UploadBudget
 	}
 }
-
-// isClosed reports whether err says that the other side, or we, closed.
-func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }

@@ -78,6 +78,15 @@ func (p pipe) close() {
 	unix.Close(p.w)
 }
 
+// fault is an error of one side of a connection.
+type fault struct {
+	side *net.TCPConn
+	err  error
+}
+
+func (f *fault) Error() string { return f.err.Error() }
+func (f *fault) Unwrap() error { return f.err }
+
 // lane is one direction of a connection.
 type lane struct {
 	pipes *pipes
@@ -88,24 +97,28 @@ type lane struct {
 }
 
 // splice moves bytes from src to dst until the end of file, which is no error.
+// Other errors are a *fault of the side that they came from.
 func (p *pipes) splice(dst, src *net.TCPConn, count counter) error {
 	from, err := src.SyscallConn()
 	if err != nil {
-		return err
+		return &fault{src, err}
 	}
 	to, err := dst.SyscallConn()
 	if err != nil {
-		return err
+		return &fault{dst, err}
 	}
 	l := &lane{pipes: p}
 	defer l.drop()
 	for {
-		if err := l.in(from); err != nil || l.n == 0 {
-			return err
+		if err := l.in(from); err != nil {
+			return &fault{src, err}
+		}
+		if l.n == 0 {
+			return nil
 		}
 		count.Add(int64(l.n))
 		if err := l.out(to); err != nil {
-			return err
+			return &fault{dst, err}
 		}
 	}
 }

@@ -94,8 +94,8 @@ func (c *session) relay(ev *event.Conn, origin *net.TCPConn) {
 	_, err := origin.Write(c.hello)
 	c.release()
 	if err != nil {
-		ev.Verdict, ev.Reason, ev.Detail = event.Failed, event.UpstreamError, event.Escape(err.Error())
 		c.cut(running)
+		c.broken(ev, err)
 		return
 	}
 	done := make(chan error, 1)
@@ -108,10 +108,20 @@ func (c *session) relay(ev *event.Conn, origin *net.TCPConn) {
 	} else {
 		err = c.flow(origin, c.client, &c.up)
 	}
-	downErr := <-done
-	if downErr != nil && c.down.Load() == 0 && !isClosed(downErr) && err == nil {
-		ev.Verdict, ev.Reason, ev.Detail = event.Failed, event.UpstreamError, event.Escape(downErr.Error())
+	for _, err := range []error{err, <-done} {
+		var f *fault
+		if errors.As(err, &f) && f.side == origin && !errors.Is(err, net.ErrClosed) {
+			c.broken(ev, f.err)
+		}
 	}
+}
+
+// broken notes an origin that broke off. One that never answered is a failure.
+func (c *session) broken(ev *event.Conn, err error) {
+	if c.down.Load() == 0 {
+		ev.Verdict, ev.Reason = event.Failed, event.UpstreamError
+	}
+	ev.Detail = event.Escape(err.Error())
 }
 
 // guard turns a bug in the second goroutine into the end of this connection.
@@ -150,7 +160,7 @@ func (c *session) meter(origin *net.TCPConn) error {
 			c.up.Add(int64(n))
 			if _, err := origin.Write(buf[:n]); err != nil {
 				c.cut(running)
-				return err
+				return &fault{origin, err}
 			}
 		}
 		switch {
