@@ -105,7 +105,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	total := newTally(out)
+	total := newTally(out, s.strict)
 	for _, p := range s.phases {
 		start := time.Now()
 		fmt.Fprintf(out, "\n=== %s\n", p.title)
@@ -114,11 +114,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 		fmt.Fprintf(out, "--- %.0fs\n", time.Since(start).Seconds())
 	}
-	return finish(out, total, s.strict)
+	return finish(out, total)
 }
 
 // finish prints the count and turns it into a verdict.
-func finish(out io.Writer, total *tally, strict bool) error {
+func finish(out io.Writer, total *tally) error {
 	if err := os.MkdirAll(filepath.Dir(summaryFile), 0o755); err != nil {
 		return fmt.Errorf("writing summary: %w", err)
 	}
@@ -126,7 +126,7 @@ func finish(out io.Writer, total *tally, strict bool) error {
 		return fmt.Errorf("writing summary: %w", err)
 	}
 	fmt.Fprintf(out, "\n%s\n", total)
-	return total.verdict(strict)
+	return total.verdict()
 }
 
 // list returns the packages of the module that have tests.

@@ -11,9 +11,10 @@ import (
 )
 
 // tally counts tests and subtests in the output of "go test -json". It prints
-// one line per package and everything that a failed or skipped test had to say.
+// one line per package, and what a test that should not have failed or been skipped had to say.
 type tally struct {
 	out                     io.Writer
+	strict                  bool // a skipped test is a failure
 	passed, failed, skipped int
 	packages                map[string]*pkg
 }
@@ -23,6 +24,7 @@ type pkg struct {
 	running map[string]bool
 	passed  int
 	failed  int
+	skipped int
 }
 
 // event is a record of "go test -json", see "go doc test2json".
@@ -35,8 +37,8 @@ type event struct {
 	Elapsed    float64
 }
 
-func newTally(out io.Writer) *tally {
-	return &tally{out: out, packages: make(map[string]*pkg)}
+func newTally(out io.Writer, strict bool) *tally {
+	return &tally{out: out, strict: strict, packages: make(map[string]*pkg)}
 }
 
 // String is the closing line.
@@ -45,11 +47,11 @@ func (t *tally) String() string {
 }
 
 // verdict returns the reason why the run counts as failed, or nil.
-func (t *tally) verdict(strict bool) error {
+func (t *tally) verdict() error {
 	switch {
 	case t.failed > 0:
 		return errors.New("tests failed")
-	case strict && t.skipped > 0:
+	case t.strict && t.skipped > 0:
 		return errors.New("tests were skipped, and this suite skips none")
 	case t.passed == 0:
 		return errors.New("no test ran")
@@ -116,7 +118,10 @@ func (t *tally) addTest(p *pkg, e event) {
 		t.dump(p, e.Test)
 	case "skip":
 		t.skipped++
-		t.dump(p, e.Test)
+		p.skipped++
+		if t.strict {
+			t.dump(p, e.Test)
+		}
 	default:
 		return
 	}
@@ -135,7 +140,11 @@ func (t *tally) addPackage(p *pkg, e event) {
 		t.dump(p, "")
 	}
 	name := strings.TrimPrefix(strings.TrimPrefix(e.Package, module), "/")
-	fmt.Fprintf(t.out, "%-4s %-32s %4d passed %7.1fs\n", e.Action, name, p.passed, e.Elapsed)
+	counts := fmt.Sprintf("%d passed", p.passed)
+	if p.skipped > 0 {
+		counts += fmt.Sprintf(", %d skipped", p.skipped)
+	}
+	fmt.Fprintf(t.out, "%-4s %-32s %6.1fs  %s\n", e.Action, name, e.Elapsed, counts)
 }
 
 func (t *tally) dump(p *pkg, test string) {

@@ -65,7 +65,7 @@ func TestTally(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			total := newTally(&out)
+			total := newTally(&out, true)
 			if err := total.read(strings.NewReader(tt.input)); err != nil {
 				t.Fatal(err)
 			}
@@ -75,7 +75,7 @@ func TestTally(t *testing.T) {
 			if !strings.Contains(out.String(), tt.printed) {
 				t.Errorf("output %q lacks %q", &out, tt.printed)
 			}
-			switch err := total.verdict(true); {
+			switch err := total.verdict(); {
 			case tt.err == "" && err != nil:
 				t.Errorf("verdict: %v", err)
 			case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
