@@ -1,0 +1,3 @@
+const { tint } = require("tint-helper");
+
+console.log(tint("built"));

@@ -1,0 +1,1 @@
+exports.tint = (text) => `\u001b[36m${text}\u001b[0m`;
