@@ -99,6 +99,9 @@ func New(t *testing.T) *Space {
 	return s
 }
 
+// Path names the namespace in the file system of this process.
+func (s *Space) Path() string { return fmt.Sprintf("/proc/self/fd/%d", int(s.handle)) }
+
 // Do runs f in the namespace. f must not start goroutines that need it.
 func (s *Space) Do(t *testing.T, f func() error) {
 	t.Helper()

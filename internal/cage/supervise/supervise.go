@@ -37,8 +37,9 @@ type cage struct {
 	in       io.Reader
 	out      io.Writer
 	log      *slog.Logger
-	deadline time.Duration // for booting
-	budget   time.Duration // for taking everything down
+	level    *slog.LevelVar // of log; nil: it stays
+	deadline time.Duration  // for booting
+	budget   time.Duration  // for taking everything down
 	signals  chan os.Signal
 
 	// phases says what a cage with this configuration consists of.
@@ -55,9 +56,10 @@ const (
 
 // Main runs the cage until it ends and returns the exit code of PID 1.
 func Main() int {
+	level := new(slog.LevelVar)
 	c := &cage{
-		in: os.Stdin, out: os.Stdout,
-		log:      slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		in: os.Stdin, out: os.Stdout, level: level,
+		log:      slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 		deadline: bootDeadline, budget: teardownBudget,
 		signals: make(chan os.Signal, 8),
 		phases:  phases,
@@ -127,6 +129,9 @@ func (c *cage) boot(boot, life context.Context) (downs []teardown, err error) {
 	config, err := c.configuration(boot)
 	if err != nil {
 		return nil, err
+	}
+	if config.Debug && c.level != nil {
+		c.level.Set(slog.LevelDebug)
 	}
 	for _, p := range c.phases(c, config) {
 		start := time.Now()
