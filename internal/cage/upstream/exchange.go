@@ -82,16 +82,15 @@ func (r *Resolver) exchange(ctx context.Context, network string, server netip.Ad
 	}
 	for {
 		reply, err := conn.ReadMsg()
+		var broken net.Error
 		switch {
-		case err != nil && (reply == nil || network == "tcp"):
-			return nil, fmt.Errorf("reading resolver's answer: %w", err)
-		case err != nil || !answers(query, reply):
-			if network == "tcp" {
-				return nil, errors.New("resolver answered another question")
-			}
-		default:
+		case err == nil && answers(query, reply):
 			return reply, nil
-		}
+		case err != nil && (network == "tcp" || errors.As(err, &broken)):
+			return nil, fmt.Errorf("reading resolver's answer: %w", err)
+		case network == "tcp":
+			return nil, errors.New("resolver answered another question")
+		} // a datagram that is no answer to us: wait for the one that is
 	}
 }
 
