@@ -187,7 +187,7 @@ func (x *exchange) answer(ev *event.Conn, status int, detail string) bool {
 		status, http.StatusText(status), len(text)+1, body)
 	x.client.SetWriteDeadline(time.Now().Add(lingerTime))
 	x.finish(ev)
-	x.client.Write([]byte(response))
+	_, _ = x.client.Write([]byte(response)) // the client may be gone
 	x.linger()
 	return false
 }

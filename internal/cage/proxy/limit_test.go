@@ -111,8 +111,10 @@ func TestIdle(t *testing.T) {
 	l.want(event.Allowed, "http", "allowed.example.com", event.Idle)
 	// One that moves now and then stays.
 	o := l.plain(public, func(c net.Conn) {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
 		for range 10 {
-			time.Sleep(50 * time.Millisecond)
+			<-tick.C
 			io.WriteString(c, ".")
 		}
 	})

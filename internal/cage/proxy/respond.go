@@ -114,9 +114,11 @@ func (x *exchange) copyBody(ev *event.Conn, r *http.Response, chunked bool) bool
 	}
 	var b bytes.Buffer
 	b.WriteString("0\r\n")
-	r.Trailer.Write(&b)
+	err := r.Trailer.Write(&b)
 	b.WriteString("\r\n")
-	_, err := reply{x}.Write(b.Bytes())
+	if err == nil {
+		_, err = reply{x}.Write(b.Bytes())
+	}
 	return err == nil
 }
 

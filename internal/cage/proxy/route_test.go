@@ -270,7 +270,11 @@ func TestDirectConnection(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	l := newLab(t, anyPort(), func(s *proxy.Server) { s.Limits.KeepAlive = time.Hour })
-	o := l.plain(public, func(c net.Conn) { io.Copy(c, c) })
+	reached := make(chan bool, 2)
+	o := l.plain(public, func(c net.Conn) {
+		reached <- true
+		io.Copy(c, c)
+	})
 	tunnel := l.named("allowed.example.com", o.port)
 	hello := helloFor("allowed.example.com")
 	tunnel.Write(hello)
@@ -279,9 +283,8 @@ func TestDrain(t *testing.T) {
 	io.WriteString(waiting, "\x16\x03")
 	stuck := l.named("allowed.example.com", o.port)
 	io.WriteString(stuck, "POST / HTTP/1.1\r\nHost: allowed.example.com\r\nContent-Length: 10\r\n\r\n")
-	for o.bytes.Load() < int64(len(hello))+50 {
-		time.Sleep(time.Millisecond) // the origin is not ours to wait for otherwise
-	}
+	<-reached
+	<-reached
 	l.stop()
 	if err := <-l.stopped; err != nil {
 		t.Error(err)

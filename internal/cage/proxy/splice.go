@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// pipeSize is what a kernel pipe between two sockets holds.
+	// pipeSize is what a kernel pipe between two sockets holds. One stream over
+	// loopback: 64 KiB 1.5 GB/s, 256 KiB 2.1 GB/s, 1 MiB the same.
 	pipeSize = 256 << 10
 	// maxPipes is how many unused ones are kept.
 	maxPipes = 128
@@ -134,7 +135,7 @@ func (l *lane) in(from syscall.RawConn) error {
 			l.held = true
 		}
 		l.n, l.err = splice(int(fd), l.pipe.w, pipeSize)
-		if l.err != unix.EAGAIN {
+		if !errors.Is(l.err, unix.EAGAIN) {
 			return true
 		}
 		l.n, l.err, l.held = 0, nil, false
@@ -149,7 +150,7 @@ func (l *lane) out(to syscall.RawConn) error {
 	err := to.Write(func(fd uintptr) bool {
 		for l.n > 0 {
 			n, err := splice(l.pipe.r, int(fd), l.n)
-			if err == unix.EAGAIN {
+			if errors.Is(err, unix.EAGAIN) {
 				return false
 			}
 			if l.err = err; err != nil {
@@ -176,7 +177,7 @@ func (l *lane) drop() {
 func splice(from, to, size int) (int, error) {
 	for {
 		n, err := unix.Splice(from, nil, to, nil, size, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-		if err != unix.EINTR {
+		if !errors.Is(err, unix.EINTR) {
 			return int(max(n, 0)), err
 		}
 	}

@@ -110,7 +110,7 @@ func (c *session) alert(ev *event.Conn, reason event.Reason, detail string) {
 		code = alertUnrecognizedName
 	}
 	c.record(ev)
-	c.client.Write([]byte{21, 3, 3, 0, 2, 2, code})
+	_, _ = c.client.Write([]byte{21, 3, 3, 0, 2, 2, code})
 	c.linger()
 }
 
@@ -127,5 +127,5 @@ func (c *session) linger() {
 		return
 	}
 	c.client.SetReadDeadline(time.Now().Add(lingerTime))
-	io.CopyN(io.Discard, c.client, lingerBytes)
+	_, _ = io.CopyN(io.Discard, c.client, lingerBytes)
 }

@@ -100,7 +100,7 @@ func (c *session) relay(ev *event.Conn, origin *net.TCPConn) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		defer c.guard(done)
+		defer func() { c.caught(recover(), done) }()
 		done <- c.flow(c.client, origin, &c.down)
 	}()
 	if c.usage.limited() {
@@ -124,14 +124,15 @@ func (c *session) broken(ev *event.Conn, err error) {
 	ev.Detail = event.Escape(err.Error())
 }
 
-// guard turns a bug in the second goroutine into the end of this connection.
-func (c *session) guard(done chan<- error) {
-	if bug := recover(); bug != nil {
-		c.Panics.Add(1)
-		c.Logger.Error("proxy connection panicked", "panic", bug)
-		c.cut(running)
-		done <- errors.New("panic")
+// caught turns a bug in the second goroutine into the end of this connection.
+func (c *session) caught(bug any, done chan<- error) {
+	if bug == nil {
+		return
 	}
+	c.Panics.Add(1)
+	c.Logger.Error("proxy connection panicked", "panic", bug)
+	c.cut(running)
+	done <- errors.New("panic")
 }
 
 // flow copies one way, passes an end of file on, and cuts both sides when

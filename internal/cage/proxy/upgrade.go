@@ -36,7 +36,7 @@ func (x *exchange) upgraded(ev *event.Conn, h *head, r *http.Response) bool {
 func (x *exchange) relayUpgraded(origin io.ReadWriteCloser) {
 	done := make(chan error, 1)
 	go func() {
-		defer x.guard(done)
+		defer func() { x.caught(recover(), done) }()
 		_, err := io.Copy(reply{x}, origin)
 		if err == nil {
 			err = x.client.CloseWrite()
@@ -52,7 +52,9 @@ func (x *exchange) relayUpgraded(origin io.ReadWriteCloser) {
 	} else {
 		origin.Close()
 	}
-	<-done
+	if err := <-done; err != nil {
+		x.Logger.Debug("upgraded connection broke off", "error", err)
+	}
 }
 
 // metered reads from an upgraded client within the upload budget.

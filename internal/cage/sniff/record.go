@@ -28,9 +28,8 @@ const (
 // Assembler finds the ClientHello at the beginning of a connection. The zero
 // value is ready. It reads each record once, however many reads it takes for the record to arrive.
 type Assembler struct {
-	next   int    // offset of the next record header
-	parts  []byte // handshake bytes of the records so far, when there are several
-	detail string
+	next  int    // offset of the next record header
+	parts []byte // handshake bytes of the records so far, when there are several
 }
 
 // Next looks at everything received so far, which must only grow from call to
