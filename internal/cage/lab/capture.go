@@ -37,7 +37,8 @@ func NewCapture(t *testing.T, s *Space, link string) *Capture {
 }
 
 // IP returns the IP packets that arrived so far, without Ethernet headers. ARP,
-// its IPv6 equivalent and what the neighbour itself sent are left out.
+// its IPv6 equivalents and what the neighbour itself sent are left out: the
+// kernel of the cage says hello on the link before anything can be installed.
 func (c *Capture) IP() [][]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,9 +68,16 @@ func (c *Capture) IP() [][]byte {
 	return out
 }
 
-// discovery reports whether p is an IPv6 neighbour solicitation or advertisement.
+// discovery reports whether p is an IPv6 neighbour solicitation or
+// advertisement, a router solicitation or a multicast listener report.
 func discovery(p []byte) bool {
-	return len(p) > 40 && p[0]>>4 == 6 && p[6] == unix.IPPROTO_ICMPV6 && (p[40] == 135 || p[40] == 136)
+	if len(p) < 49 || p[0]>>4 != 6 {
+		return false
+	}
+	if p[6] == unix.IPPROTO_HOPOPTS {
+		return p[40] == unix.IPPROTO_ICMPV6 && p[48] == 143
+	}
+	return p[6] == unix.IPPROTO_ICMPV6 && (p[40] == 133 || p[40] == 135 || p[40] == 136)
 }
 
 // Raw sends one IP packet from the namespace, with any source.

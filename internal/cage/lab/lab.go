@@ -11,9 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -196,6 +198,24 @@ func (s *Step) introduce(t *testing.T, gw6 netip.Addr) {
 		return netlink.NeighSet(neighbour(there, gw6, here.Attrs().HardwareAddr))
 	})
 	must(t, netlink.NeighSet(neighbour(here, s.Addr6, there.Attrs().HardwareAddr)))
+	must(t, settled(here))
+	s.Do(t, func() error { return settled(there) })
+}
+
+// settled waits until the kernel takes the IPv6 addresses of the link for its
+// own: even without duplicate detection it does so in the background, and
+// drops what arrives before.
+func settled(l netlink.Link) error {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		addrs, err := netlink.AddrList(l, unix.AF_INET6)
+		if err != nil {
+			return fmt.Errorf("listing addresses of %s: %w", l.Attrs().Name, err)
+		}
+		if !slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.Flags&unix.IFA_F_TENTATIVE != 0 }) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the addresses of %s stay tentative", l.Attrs().Name)
 }
 
 func neighbour(l netlink.Link, a netip.Addr, mac net.HardwareAddr) *netlink.Neigh {
