@@ -35,6 +35,11 @@ type Config struct {
 	// ForeignPort is where UDP questions to other resolvers end: they are
 	// answered alike, and the log records them with the resolver's address.
 	ForeignPort uint16
+	// EngineDNS lets UDP questions to other resolvers out by the uplinks. The
+	// engine's own resolver for networks with names (127.0.0.11) asks on from
+	// inside the container's namespace, by sockets that we can't mark. Steps
+	// never get there; the builder asks the nameserver.
+	EngineDNS bool
 	// Mark is on the sockets that may use the uplinks.
 	Mark uint32
 	// LogGroup is the NFLOG group that refusals are sent to.

@@ -467,3 +467,51 @@ func TestBuilder(t *testing.T) {
 		}
 	}
 }
+
+// The engine's resolver asks on from inside the container. Only its UDP
+// questions get out, and only when there is such a resolver.
+func TestEngineDNS(t *testing.T) {
+	if !lab.Enter(t) {
+		return
+	}
+	c := newCage(t)
+	var outside net.PacketConn
+	c.neighbour.Do(t, func() (err error) {
+		outside, err = net.ListenPacket("udp", "10.200.0.1:53")
+		return err
+	})
+	defer outside.Close()
+	go func() {
+		buf := make([]byte, 64)
+		for {
+			_, from, err := outside.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			outside.WriteTo([]byte("from outside"), from)
+		}
+	}()
+	conf := config("up0")
+	for _, engine := range []bool{false, true} {
+		conf.EngineDNS = engine
+		if _, err := firewall.Install(conf); err != nil {
+			t.Fatal(err)
+		}
+		want := map[bool]string{false: "question", true: "from outside"}[engine]
+		if got, err := udp("10.200.0.1:53"); err != nil || got != want {
+			t.Errorf("engine resolver %v: answer %q, %v, want %q", engine, got, err, want)
+		}
+		if err := c.step.Try(func() error {
+			got, err := udp("10.200.0.1:53")
+			if err == nil && got != "question" {
+				err = fmt.Errorf("answer %q", got)
+			}
+			return err
+		}); err != nil {
+			t.Errorf("engine resolver %v: a step: %v", engine, err)
+		}
+		if err := dialTCP("10.200.0.1:53"); err == nil {
+			t.Errorf("engine resolver %v: TCP to port 53 was not redirected", engine) // nobody listens on TCP here
+		}
+	}
+}

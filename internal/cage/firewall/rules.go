@@ -202,6 +202,9 @@ func (b *builder) redirectBuilder() {
 	for _, local := range []string{"127.0.0.0/8", "::1/128"} {
 		rule(daddr(netip.MustParsePrefix(local), expr.CmpOpEq), accept())
 	}
+	if b.EngineDNS {
+		rule(b.inUplinks(expr.MetaKeyOIFNAME, false), dport(unix.IPPROTO_UDP, 53), accept())
+	}
 	b.redirect(rule, family(unix.NFPROTO_IPV4), b.Listen4)
 	b.redirect(rule, family(unix.NFPROTO_IPV6), b.Listen6)
 }
@@ -223,6 +226,9 @@ func (b *builder) output() {
 	}
 	rule(oif("lo"), accept())
 	rule(b.inUplinks(expr.MetaKeyOIFNAME, false), mark(b.Mark), accept())
+	if b.EngineDNS {
+		rule(b.inUplinks(expr.MetaKeyOIFNAME, false), dport(unix.IPPROTO_UDP, 53), accept())
+	}
 	rule(ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept())
 	neighbours(rule)
 	toSteps := b.inUplinks(expr.MetaKeyOIFNAME, true)

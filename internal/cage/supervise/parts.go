@@ -145,6 +145,7 @@ func (p *parts) closeNetwork(_, life context.Context) (_ down, err error) {
 		Listen4: contract.Listen4, Listen6: contract.Listen6,
 		ProxyPort: contract.ProxyPort, DNSPort: contract.NameserverPort, ForeignPort: foreignPort,
 		Mark: contract.ProxyMark, LogGroup: contract.NFLogGroup,
+		EngineDNS: slices.ContainsFunc(p.resolvers, func(r netip.AddrPort) bool { return r.Addr().IsLoopback() }),
 	})
 	if err != nil {
 		return closeLog, err
@@ -203,7 +204,9 @@ func (p *parts) serveNames(context.Context, context.Context) (down, error) {
 
 func (p *parts) serveProxy(context.Context, context.Context) (down, error) {
 	resolver := &upstream.Resolver{Servers: p.resolvers, Mark: contract.ProxyMark}
-	guard := policy.NewGuard(slices.Concat(p.plan.Guard(), p.config.Guard))
+	guard := policy.NewGuard(slices.Concat(p.plan.Guard(), p.config.Guard, []netip.Prefix{
+		contract.FakeNet4, contract.FakeNet6, contract.StepNet4, contract.StepNet6,
+	}))
 	p.proxy = &proxy.Server{
 		Policy: p.policy, Steps: &p.steps,
 		Builder: &step.Step{
