@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/cli/debug"
@@ -27,6 +28,7 @@ type build struct {
 	buildx *buildx.Command
 
 	contextPath string
+	resolvers   []netip.AddrPort
 	input       *localimage.Input
 	policy      *policyFile
 	outputs     *outputs
@@ -47,6 +49,8 @@ type buildFlags struct {
 	debug         bool
 	extraCA       []string
 	network       string
+	resolvers     []string
+	events        string
 	builder       string
 }
 
@@ -62,7 +66,9 @@ func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
 	flags.BoolVarP(&f.debug, "debug", "D", false, "Show the cage's diagnostics and more of buildx")
 	flags.StringVar(&f.network, "cage-network", "", "`NETWORK` of the engine to put the cage on")
 	flags.StringVar(&f.builder, "builder", "", "Not available: the cage is the builder")
-	for _, hidden := range []string{"cage-network", "builder"} {
+	flags.StringArrayVar(&f.resolvers, "cage-resolver", nil, "Resolver of the cage, as `ADDRESS:PORT`, instead of the engine's; repeatable")
+	flags.StringVar(&f.events, "events", "", "Keep the record itself, line by line as it comes, in `FILE`")
+	for _, hidden := range []string{"cage-network", "cage-resolver", "events", "builder"} {
 		flags.Lookup(hidden).Hidden = true
 	}
 	if mode == policy.Audit {
@@ -139,6 +145,8 @@ func (b *build) run(ctx context.Context) error {
 		Policy:      b.policy.spec,
 		ExtraCA:     append(b.policy.extraCA, b.flags.extraCA...),
 		Network:     b.flags.network,
+		Resolvers:   b.resolvers,
+		RecordFile:  b.flags.events,
 		Debug:       b.flags.debug,
 		Diagnostics: b.diagnostics(),
 		Progress:    progress.step,
@@ -163,6 +171,13 @@ func (b *build) diagnostics() io.Writer {
 func (b *build) checkFlags() error {
 	if b.flags.builder != "" {
 		return usagef("leave --builder out; to build without a cage use docker buildx build", "--builder %q would build outside of the cage: the cage is the builder", b.flags.builder)
+	}
+	for _, text := range b.flags.resolvers {
+		at, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return usagef("write it as address:port, for example 192.0.2.53:53", "--cage-resolver %q is no address with a port", text)
+		}
+		b.resolvers = append(b.resolvers, at)
 	}
 	if err := b.buildx.Check(); err != nil {
 		return err
