@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -86,6 +87,8 @@ func TestLoadByDefault(t *testing.T) {
 		{"--output type=cacheonly", false},
 		{"--output type=docker,dest=-", false},
 		{"--load=false", false},
+		{"--load", true},
+		{"--load --push", false},
 		{"--call check", false},
 		{"--call build", true},
 		{"--check", false},
@@ -96,7 +99,7 @@ func TestLoadByDefault(t *testing.T) {
 		if err := c.LoadByDefault(); err != nil {
 			t.Fatal(err)
 		}
-		if got := c.On("load"); got != tc.want {
+		if got := slices.Contains(c.List("output"), loadOutput); got != tc.want {
 			t.Errorf("%q: load = %v, want %v", tc.args, got, tc.want)
 		}
 	}

@@ -16,15 +16,24 @@ func (c *Command) LoadByDefault() error {
 	if !c.wantsLoad() {
 		return nil
 	}
-	if err := c.Flags().Set("load", "true"); err != nil {
-		return fmt.Errorf("setting --load: %w", err)
+	for flag, value := range map[string]string{"load": "false", "output": loadOutput} {
+		if err := c.Flags().Set(flag, value); err != nil {
+			return fmt.Errorf("setting --%s: %w", flag, err)
+		}
 	}
 	return nil
 }
 
+// loadOutput is --load without its compression: the engine unpacks at once
+// what BuildKit would spend most of the export on packing.
+const loadOutput = "type=docker,compression=uncompressed"
+
 func (c *Command) wantsLoad() bool {
-	if c.Flags().Changed("load") || c.On("push") || len(c.List("output")) > 0 || c.Calls() {
+	if c.On("push") || len(c.List("output")) > 0 || c.Calls() {
 		return false
+	}
+	if c.Flags().Changed("load") {
+		return c.On("load")
 	}
 	return len(c.Platforms()) < 2
 }
