@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/buildcage/buildcage/internal/contract"
+	"github.com/buildcage/buildcage/internal/event"
 )
 
 // maxBoot bounds the configuration line; a policy and CA bundles fit easily.
@@ -88,4 +89,11 @@ func (c *cage) say(s contract.Status) {
 	}
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// maxReason bounds what a reason may quote of a daemon's output.
+const maxReason = 400
+
+// oneLine makes text of any origin fit to be shown: what a daemon printed last
+// may quote a step.
+func oneLine(s string) string {
+	return event.EscapeMax(strings.Join(strings.Fields(s), " "), maxReason)
+}
