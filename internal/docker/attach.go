@@ -108,7 +108,7 @@ func decide(s contract.Status, ok bool) (contract.Status, error) {
 	case s.State == contract.StateReady:
 		return s, nil
 	case s.State == contract.StateFailed:
-		return s, errors.New(printable(oneLine(s.Error)))
+		return s, &failedError{printable(oneLine(s.Error))}
 	}
 	return s, fmt.Errorf("unexpected state %q", clip(string(s.State)))
 }

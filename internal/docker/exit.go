@@ -107,16 +107,26 @@ func (c *Cage) bootError(err error) error {
 	if errors.Is(err, context.Canceled) && !errors.As(err, &slow) {
 		return err
 	}
-	boot := &BootError{Text: oneLine(err.Error()), Err: err, Log: c.attach.log.String()}
-	if errors.Is(err, errStopped) {
-		select {
+	var failed *failedError
+	if errors.Is(err, errStopped) || errors.As(err, &failed) {
+		select { // it is going down: let it finish speaking
 		case <-c.done:
-			boot.Text, boot.Log = c.exit.Error(), c.exit.Log
-		case <-time.After(drainTime): // output closed, process alive: Remove ends it
+		case <-time.After(drainTime):
 		}
+	}
+	boot := &BootError{Text: oneLine(err.Error()), Err: err, Log: c.attach.log.String()}
+	select {
+	case <-c.done:
+		boot.Text = c.exit.Error()
+	default:
 	}
 	if text, tip := c.attach.lastFailure(); text != "" {
 		boot.Text, boot.Tip = text, tip
 	}
 	return boot
 }
+
+// failedError is a cage that said that it failed.
+type failedError struct{ text string }
+
+func (e *failedError) Error() string { return e.text }

@@ -1,4 +1,23 @@
 package docker
 
+import (
+	"context"
+	"io"
+
+	"github.com/moby/moby/api/types/container"
+)
+
 // Abandon closes the client's end of the cage, as the death of the client does.
 func (c *Cage) Abandon() { c.attach.close() }
+
+// Create claims a slot and goes no further, as a client that dies there does.
+func (e *Engine) Create(ctx context.Context, facts Facts, c Config) (*Cage, error) {
+	return e.claim(ctx, facts, c)
+}
+
+func Abandoned(state string, created int64, labels map[string]string, gone func(string) bool) bool {
+	return abandoned(container.Summary{State: container.ContainerState(state), Created: created, Labels: labels}, gone)
+}
+
+// Demux reads the standard output of a multiplexed stream.
+func Demux(src io.Reader, stderr io.Writer) io.Reader { return &demux{src: src, stderr: stderr} }

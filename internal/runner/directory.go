@@ -104,11 +104,16 @@ func (d *dead) close() {
 	}
 }
 
-func deadDirectories() *dead {
+// tempDirs are where makeDirectory makes them.
+func tempDirs() []string {
+	dirs := []string{filepath.Clean(os.TempDir()), "/tmp"}
+	slices.Sort(dirs)
+	return slices.Compact(dirs)
+}
+
+func deadDirectories(parents []string) *dead {
 	d := &dead{runs: map[string]string{}}
-	parents := []string{filepath.Clean(os.TempDir()), "/tmp"}
-	slices.Sort(parents)
-	for _, parent := range slices.Compact(parents) {
+	for _, parent := range parents {
 		paths, _ := filepath.Glob(filepath.Join(parent, dirPrefix+"*"))
 		for _, path := range paths {
 			d.examine(path)

@@ -62,7 +62,7 @@ func (r *run) makeDir(context.Context) error {
 // sweep removes the containers of dead runs first: their directories are the
 // proof that they are dead.
 func (r *run) sweep(ctx context.Context) error {
-	dead := deadDirectories()
+	dead := deadDirectories(tempDirs())
 	defer dead.close()
 	if err := r.backend.sweep(ctx, dead.has); err != nil {
 		return fmt.Errorf("cleaning up after dead runs: %w", err)

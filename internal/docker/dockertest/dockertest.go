@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/client"
 
@@ -45,8 +46,12 @@ func Engine(t testing.TB) *docker.Engine {
 	return e
 }
 
+// cleanTime bounds the cleaning up after one test.
+const cleanTime = time.Minute
+
 func clean(t testing.TB, e *docker.Engine) {
-	ctx := context.WithoutCancel(t.Context())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), cleanTime)
+	defer cancel()
 	byName := func() client.Filters { return make(client.Filters).Add("name", e.Prefix+"-") }
 	containers, err := e.Client.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: byName()})
 	if err != nil {

@@ -58,7 +58,9 @@ func NewArchive(t testing.TB, api client.ImageAPIClient, repository string) Arch
 	}
 	a.Tar = tarOf(t, map[string][]byte{"layer.tar": layer, "config.json": config, "manifest.json": manifest})
 	t.Cleanup(func() {
-		api.ImageRemove(context.WithoutCancel(t.Context()), a.ID, client.ImageRemoveOptions{Force: true, PruneChildren: true})
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), cleanTime)
+		defer cancel()
+		api.ImageRemove(ctx, a.ID, client.ImageRemoveOptions{Force: true, PruneChildren: true})
 	})
 	return a
 }
