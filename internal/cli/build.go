@@ -227,7 +227,7 @@ func (b *build) finish(result *runner.Result) error {
 		b.tell(result.CageErr)
 		code = exitCode(result.CageErr)
 	default:
-		b.tellBuild(result.BuildErr)
+		b.tellBuild(result.BuildErr, r.Totals.Refusals > 0)
 		if !r.Complete {
 			b.tell(&hinted{fmt.Errorf("the record of this run is incomplete: %s", r.Problem), "don't rely on its result; run it again"})
 		}
@@ -251,12 +251,19 @@ func (b *build) finish(result *runner.Result) error {
 }
 
 // tellBuild shows the build's failure as buildx does, then in our two lines.
-func (b *build) tellBuild(err error) {
+func (b *build) tellBuild(err error, refused bool) {
 	if !buildx.Print(b.streams.err, err) {
 		return
 	}
 	if hintOf(err) == "" {
-		err = &hinted{err, "the output of the failed step is above"}
+		hint := "the output of the failed step is above"
+		switch {
+		case refused:
+			hint = "something was refused: see the report"
+		case b.buildx.Silent():
+			hint = "run again with --progress plain to see the output of the failed step"
+		}
+		err = &hinted{err, hint}
 	}
 	b.tell(err)
 }

@@ -52,6 +52,16 @@ func (b *build) plan(arch string) (*localimage.Plan, error) {
 	return localimage.Read(b.input.Dockerfile, opt)
 }
 
+// sourcePolicy says that a policy of buildx judges the sources of the build. It
+// fails on those that are no registry's, so the engine's images stay out.
+func (b *build) sourcePolicy() bool {
+	if len(b.buildx.List("policy")) > 0 {
+		return true
+	}
+	_, err := os.Stat(b.input.Name + ".rego")
+	return err == nil
+}
+
 // localImages exports the base images that the engine has. Trouble with the
 // Dockerfile is BuildKit's to tell.
 func (b *build) localImages(ctx context.Context, engine *docker.Engine) (*localimage.Lease, error) {
@@ -60,7 +70,7 @@ func (b *build) localImages(ctx context.Context, engine *docker.Engine) (*locali
 		return nil, err
 	}
 	plan, err := b.plan(facts.Arch)
-	if err != nil || plan == nil {
+	if err != nil || plan == nil || b.sourcePolicy() {
 		return &localimage.Lease{}, nil
 	}
 	dir, err := os.UserCacheDir()

@@ -121,7 +121,7 @@ func (o *outputs) wanted(r *report.Report, built bool) bool {
 	case !built, r.Outcome == report.Interrupted:
 		return false
 	case o.silent:
-		return r.Outcome == report.Refused || r.Outcome == report.Incomplete
+		return r.Outcome == report.Incomplete || r.Totals.Refusals > 0
 	}
 	return true
 }
