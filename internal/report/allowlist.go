@@ -99,6 +99,13 @@ func (s *sums) target(c *event.Conn) {
 		if c.Rule != "" {
 			t.private = privateDialled(c)
 		}
+	case event.Failed:
+		// Only audit lets through what no rule names. The origin did not answer
+		// today; a restricted build must behave like the audited one.
+		if c.Rule == "" && !t.builder {
+			t.rule = ruleFor(c)
+			t.private = privateDialled(c)
+		}
 	case event.Blocked:
 		switch c.Reason {
 		case event.NotAllowed, event.IPNotAllowed, event.Unclassified, event.MissingSNI:

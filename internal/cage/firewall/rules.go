@@ -166,6 +166,10 @@ func (b *builder) refuse() {
 	b.offers(func(to netip.Prefix, p byte, port uint16) {
 		rule(daddr(to, expr.CmpOpEq), dport(p, port), accept())
 	})
+	// A resolver that asks twice closes its socket after the first answer; its
+	// kernel says so to our nameserver. That goes nowhere and is no attempt.
+	rule(daddr(single(b.Listen4), expr.CmpOpEq), icmp4(unreachable4), b.count("noise"), drop())
+	rule(daddr(single(b.Listen6), expr.CmpOpEq), icmp6(unreachable6), b.count("noise"), drop())
 	rule(b.count("refused"), b.log(LogRefused))
 }
 
