@@ -15,8 +15,10 @@ import (
 	"github.com/docker/buildx/store"
 	"github.com/docker/buildx/util/confutil"
 	"github.com/docker/cli/cli/command"
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.opentelemetry.io/otel"
 
 	// The only driver a cage needs; it takes unix:// endpoints.
 	_ "github.com/docker/buildx/driver/remote"
@@ -70,6 +72,8 @@ func (c *Command) Run(ctx context.Context, at Endpoint, contextPath string) erro
 		return err
 	}
 	defer restore()
+	// Spans go to BuildKit itself; when it is gone its errors are not news.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { logrus.Debug(err) }))
 	if err := c.root.PersistentFlags().Set("builder", builderName); err != nil {
 		return fmt.Errorf("choosing the builder: %w", err)
 	}

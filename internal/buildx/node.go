@@ -31,11 +31,15 @@ func writeNodeID(dir string) error {
 // is read. buildx asks the home directory once and remembers; there is no
 // switch. Call it while the process has one goroutine.
 func NoDesktop() {
+	var back []func()
 	for _, name := range []string{"HOME", "USERPROFILE", "home"} {
 		if old, ok := os.LookupEnv(name); ok {
 			_ = os.Unsetenv(name)
-			defer func() { _ = os.Setenv(name, old) }()
+			back = append(back, func() { _ = os.Setenv(name, old) })
 		}
 	}
 	desktop.BuildBackendEnabled()
+	for _, restore := range back {
+		restore()
+	}
 }

@@ -110,7 +110,9 @@ func (o *outputs) report(r *report.Report, built bool) error {
 		if !out.asked && !o.wanted(r, built) {
 			continue
 		}
-		errs = append(errs, o.write(out, r))
+		if err := o.write(out, r); out.asked { // else nobody listens any more
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

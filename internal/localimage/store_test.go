@@ -335,7 +335,7 @@ func TestDiskError(t *testing.T) {
 	if !errors.As(err, &d) || !d.Full || !strings.HasPrefix(d.Error(), "no space left") || d.Hint() == "" {
 		t.Errorf("%v is not a full disk", err)
 	}
-	if err := disk(errors.New("engine")); errors.As(err, &d) && err == d {
+	if errors.As(disk(errors.New("engine")), &d) {
 		t.Error("an engine's error became the disk's")
 	}
 }
