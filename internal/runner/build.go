@@ -66,21 +66,41 @@ func (r *run) watch(ctx context.Context, cancel context.CancelCauseFunc) <-chan 
 		case <-ctx.Done():
 		case <-r.cage.Done():
 			err = r.cage.Exit()
+			cancel(err)
 		case <-r.record.done:
-			if err = r.record.failure(); err == nil {
-				err = errEarlyEnd
+			if err = r.record.early(); err == nil {
+				err = &EarlyEndError{sealed} // by somebody else
 			}
-			// The record also ends when the cage does; that is the better reason.
-			select {
+			select { // the cage's own word is the better cause, if it is out
 			case <-r.cage.Done():
 				err = r.cage.Exit()
-			case <-time.After(time.Second):
+			default:
 			}
+			cancel(err)
+			err = r.better(err)
 		}
-		cancel(err)
 		result <- err
 	}()
 	return result
 }
 
-var errEarlyEnd = errors.New("the cage closed its record before the build was done")
+// downTime is how long a cage may take from the end of its record to its exit.
+const downTime = 10 * time.Second
+
+// better waits for what the cage itself says about its end: a cage that fails
+// closes its record first.
+func (r *run) better(err error) error {
+	select {
+	case <-r.cage.Done():
+		return r.cage.Exit()
+	case <-time.After(downTime):
+		return err
+	}
+}
+
+// EarlyEndError is a record that the cage closed before it was asked to.
+type EarlyEndError struct{ Reason string }
+
+func (e *EarlyEndError) Error() string {
+	return fmt.Sprintf("the cage closed its record early: %s", e.Reason)
+}

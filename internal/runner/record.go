@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/buildcage/buildcage/internal/contract"
@@ -79,9 +80,20 @@ func (r *record) drain(c cage) {
 	}
 }
 
-// failure is why the record is incomplete; nil when it is complete. It may be
-// called once done is closed.
-func (r *record) failure() error { return r.err }
+// early is why the record ended although nobody sealed it; nil when it was
+// sealed. It may be called once done is closed.
+func (r *record) early() error {
+	if r.err != nil {
+		return fmt.Errorf("following the record: %w", r.err)
+	}
+	if end := r.records[len(r.records)-1].End; end.Reason != sealed {
+		return &EarlyEndError{end.Reason}
+	}
+	return nil
+}
+
+// sealed is the reason of an end record that was asked for.
+const sealed = "sealed"
 
 // wait returns the record once it has ended, at the latest when ctx does.
 func (r *record) wait(ctx context.Context) (records []event.Record, complete bool, problem string) {
@@ -112,8 +124,9 @@ type source struct {
 	stream  stream
 	stop    func() bool
 	lines   *bufio.Reader
-	have    int // whole lines delivered
-	fails   int // since the last line
+	have    int  // whole lines delivered
+	fails   int  // since the last line
+	fresh   bool // nothing was read from stream yet
 	pending []byte
 }
 
@@ -129,9 +142,14 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 // next makes one line pending. A line that is too long passes in pieces; the
-// decoder refuses it.
+// decoder refuses it. An engine that can't start an exec says so in prose on the
+// exec's standard output: that is no line but a broken connection.
 func (s *source) next() error {
 	line, err := s.lines.ReadSlice('\n')
+	if s.fresh && len(line) > 0 && line[0] != '{' {
+		return s.reconnect(fmt.Errorf("the engine says %s", event.Escape(strings.TrimSpace(string(line)))))
+	}
+	s.fresh = false
 	if err == nil || errors.Is(err, bufio.ErrBufferFull) {
 		s.fails = 0
 		if err == nil {
@@ -176,7 +194,7 @@ func (s *source) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("following the record: %w", err)
 	}
-	s.stream = stream
+	s.stream, s.fresh = stream, true
 	s.stop = context.AfterFunc(s.ctx, func() { stream.Close() })
 	s.lines = bufio.NewReaderSize(stream, event.MaxRecord)
 	return nil

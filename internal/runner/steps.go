@@ -154,22 +154,27 @@ func (r *run) closeRecord(ctx context.Context) error {
 	if sealErr != nil && !r.result.Complete {
 		r.result.Problem = fmt.Sprintf("%s (sealing: %v)", r.result.Problem, sealErr)
 	}
+	return r.ended()
+}
+
+// ended is the cage's end, when it came before that of the run and nobody has
+// told of it yet. A cage that stops by itself once its record is sealed is
+// a good one.
+func (r *run) ended() error {
+	if exit := (docker.Exit{}); errors.As(r.result.CageErr, &exit) {
+		return nil
+	}
+	if early := (*EarlyEndError)(nil); r.result.Complete && errors.As(r.record.early(), &early) {
+		return r.better(early)
+	}
 	select {
 	case <-r.cage.Done():
 		if exit := r.cage.Exit(); exit.Code != contract.ExitOK || !r.result.Complete {
-			return ifNew(r.result.CageErr, exit)
+			return exit
 		}
 	default:
 	}
 	return nil
-}
-
-// ifNew keeps the cage's death from being told twice.
-func ifNew(known error, exit docker.Exit) error {
-	if already := (docker.Exit{}); errors.As(known, &already) {
-		return nil
-	}
-	return exit
 }
 
 func (r *run) openBuilder(context.Context) error {
