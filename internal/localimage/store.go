@@ -20,7 +20,12 @@ import (
 // DefaultLimit bounds the exported images that are kept for the next build.
 const DefaultLimit = 10 << 30
 
-const lockRetry = 50 * time.Millisecond
+const (
+	lockRetry = 50 * time.Millisecond
+	// attempts to export an image and lock it before another process' prune
+	// takes it away in between.
+	attempts = 4
+)
 
 // Store exports images of an engine and keeps them as OCI layouts.
 type Store struct {
@@ -148,7 +153,7 @@ func (s *Store) acquire(ctx context.Context, lease *Lease, r Ref, img client.Ima
 		return false, disk(fmt.Errorf("creating the image cache: %w", err))
 	}
 	entry := s.entry(img)
-	for {
+	for range attempts {
 		lock := flock.New(entry + lockSuffix)
 		if _, err := lock.TryRLockContext(ctx, lockRetry); err != nil {
 			return false, locking(err)
@@ -163,14 +168,12 @@ func (s *Store) acquire(ctx context.Context, lease *Lease, r Ref, img client.Ima
 		if err := lock.Close(); err != nil {
 			return false, locking(err)
 		}
-		if fresh { // removed between two locks, by another process' prune
-			s.tell("exporting %s again", r.Key)
-		}
 		if err := s.exportLocked(ctx, entry, r, img); err != nil {
 			return false, err
 		}
 		fresh = true
 	}
+	return false, fmt.Errorf("copying %s from the engine: other builds remove it from the cache as fast", r.Key)
 }
 
 // exportLocked makes the entry unless another process was faster.
