@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -10,8 +9,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
@@ -109,18 +106,7 @@ func (x *exchange) outgoing(in *http.Request, h *head, t policy.Target, b *body)
 		path, query, has := strings.Cut(rest, "?")
 		out.URL.Path, out.URL.RawPath, out.URL.RawQuery, out.URL.ForceQuery = in.URL.Path, path, query, has
 	}
-	trailers := slices.Contains(tokens(in.Header.Get("Te")), "trailers")
-	clean(out.Header, h.connection)
-	if trailers {
-		out.Header.Set("Te", "trailers")
-	}
-	if h.upgrades() {
-		out.Header.Set("Connection", "Upgrade")
-		out.Header["Upgrade"] = []string{strings.Join(h.upgrade, ", ")}
-	}
-	if _, ok := out.Header["User-Agent"]; !ok {
-		out.Header.Set("User-Agent", "") // the transport would add its own
-	}
+	h.fields(out.Header)
 	out.Body = http.NoBody
 	if in.ContentLength != 0 {
 		out.Body = b
@@ -131,6 +117,22 @@ func (x *exchange) outgoing(in *http.Request, h *head, t policy.Target, b *body)
 		b.ended = true
 	}
 	return out
+}
+
+// fields makes the client's header fields those of the request to the origin.
+func (h *head) fields(header http.Header) {
+	trailers := slices.Contains(tokens(header.Get("Te")), "trailers")
+	clean(header, h.connection)
+	if trailers {
+		header.Set("Te", "trailers")
+	}
+	if h.upgrades() {
+		header.Set("Connection", "Upgrade")
+		header["Upgrade"] = []string{strings.Join(h.upgrade, ", ")}
+	}
+	if _, ok := header["User-Agent"]; !ok {
+		header.Set("User-Agent", "") // the transport would add its own
+	}
 }
 
 // announced returns the trailers that may be passed on, without values. One
@@ -151,62 +153,6 @@ func fill(to, from http.Header) {
 	for name := range to {
 		to[name] = from[name]
 	}
-}
-
-// letGo is how long the transport has to close a body that it has read.
-const letGo = 100 * time.Millisecond
-
-// body reads a request body for the transport. It asks for the body where the
-// client waits to be asked, and counts it against the upload budget.
-type body struct {
-	x        *exchange
-	from     io.ReadCloser
-	trailers func()
-	more     bool // the client waits for 100 Continue
-	ended    bool // read to its end
-	err      error
-	once     sync.Once
-	done     chan struct{} // closed when the transport lets go of it
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	if b.more {
-		b.more = false
-		if !b.x.sayContinue() {
-			return 0, io.ErrUnexpectedEOF
-		}
-	}
-	n, err := b.from.Read(p)
-	if n > 0 && !b.x.usage.spend(n) {
-		b.x.cut(reasonBudget)
-		return 0, io.ErrUnexpectedEOF
-	}
-	switch {
-	case err == io.EOF:
-		b.trailers()
-		b.ended = true
-	case err != nil:
-		b.err = err
-	}
-	return n, err
-}
-
-func (b *body) Close() error {
-	b.once.Do(func() { close(b.done) })
-	return nil
-}
-
-// drained reports whether the whole body was read, so that a next request can
-// follow. Otherwise it makes sure that nobody reads the connection any more.
-func (b *body) drained() bool {
-	select {
-	case <-b.done:
-	case <-time.After(letGo):
-		b.x.client.SetReadDeadline(time.Unix(1, 0))
-		b.x.cancel()
-		<-b.done
-	}
-	return b.ended
 }
 
 // headSize is what a request head counts in the upload budget.

@@ -171,9 +171,13 @@ func (s *Server) start(conn net.Conn) {
 	}()
 }
 
+// drainQuiet is how long a connection must be silent to count as done when
+// the cage ends: clients keep unused connections open for minutes.
+const drainQuiet = 100 * time.Millisecond
+
 // Drain waits until every connection has ended and its events are recorded.
-// When ctx ends first, it cuts the ones that are left and waits for their
-// events. Call it after Serve has returned.
+// It cuts the ones that have gone quiet and, when ctx ends, all that are left.
+// Call it after Serve has returned.
 func (s *Server) Drain(ctx context.Context) {
 	s.prepare()
 	done := make(chan struct{})
@@ -181,12 +185,34 @@ func (s *Server) Drain(ctx context.Context) {
 		s.wait.Wait()
 		close(done)
 	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		s.kill()
-		s.ledger.each(func(c *session) { c.cut(reasonDrained) })
-		<-done
+	tick := time.NewTicker(drainQuiet)
+	defer tick.Stop()
+	for seen := (map[*session]int64)(nil); ; {
+		select {
+		case <-done:
+			s.pipes.close()
+			return
+		case <-ctx.Done():
+			s.kill()
+			s.ledger.each(func(c *session) { c.cut(reasonDrained) })
+			<-done
+		case <-tick.C:
+			seen = s.cutQuiet(seen)
+		}
 	}
-	s.pipes.close()
+}
+
+// cutQuiet cuts the connections that have not moved a byte since seen, and
+// returns where the others are now.
+func (s *Server) cutQuiet(seen map[*session]int64) map[*session]int64 {
+	now := make(map[*session]int64)
+	s.ledger.each(func(c *session) {
+		total := c.up.Load() + c.down.Load()
+		if before, ok := seen[c]; ok && before == total {
+			c.cut(reasonDrained)
+			return
+		}
+		now[c] = total
+	})
+	return now
 }

@@ -268,6 +268,24 @@ func TestDirectConnection(t *testing.T) {
 	l.want(event.Blocked, "", "", event.SelfAddress)
 }
 
+// Connections that nobody uses any more do not hold up the end of a cage.
+func TestDrainCutsQuietConnections(t *testing.T) {
+	l := newLab(t, tcpAnywhere())
+	o := l.plain(public, greet)
+	idle := l.named("git.example.com", o.port)
+	io.ReadFull(idle, make([]byte, 21))
+	l.stop()
+	if err := <-l.stopped; err != nil {
+		t.Error(err)
+	}
+	began := time.Now()
+	l.server.Drain(t.Context())
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("took %s", took)
+	}
+	l.want(event.Allowed, "tcp", "git.example.com", "")
+}
+
 func TestDrain(t *testing.T) {
 	l := newLab(t, anyPort(), func(s *proxy.Server) { s.Limits.KeepAlive = time.Hour })
 	reached := make(chan bool, 2)
