@@ -15,7 +15,6 @@ import (
 	"github.com/buildcage/buildcage/internal/docker"
 	"github.com/buildcage/buildcage/internal/localimage"
 	"github.com/buildcage/buildcage/internal/policy"
-	"github.com/buildcage/buildcage/internal/report"
 	"github.com/buildcage/buildcage/internal/runner"
 )
 
@@ -210,69 +209,3 @@ func (b *build) build(ctx context.Context, engine *docker.Engine, at runner.Endp
 	}
 	return b.buildx.Run(ctx, buildx.Endpoint{Addr: at.Addr, Dir: at.Dir}, b.contextPath)
 }
-
-// finish tells what a run came to, in the order in which it matters, and
-// returns its exit code as an error.
-func (b *build) finish(result *runner.Result) error {
-	r := report.Build(report.Input{
-		Records: result.Records, Complete: result.Complete, Problem: result.Problem,
-		Mode: string(b.mode), BuildExit: buildx.Exit(result.BuildErr), Interrupted: result.Interrupted,
-		Config: b.policy.path, Started: result.Started, Duration: result.Duration,
-	})
-	code := r.ExitCode(b.flags.failOnBlocked)
-	switch {
-	case result.Interrupted:
-		b.tell(errInterrupted)
-	case result.CageErr != nil:
-		b.tell(result.CageErr)
-		code = exitCode(result.CageErr)
-	default:
-		b.tellBuild(result.BuildErr, r.Totals.Refusals > 0)
-		if !r.Complete {
-			b.tell(&hinted{fmt.Errorf("the record of this run is incomplete: %s", r.Problem), "don't rely on its result; run it again"})
-		}
-	}
-	if err := b.outputs.report(r, result.Built); err != nil {
-		b.tell(err)
-		code = max(code, exitCage)
-	}
-	if r.Outcome == report.Clean || r.Outcome == report.Refused {
-		if err := b.writeAllowlist(r); err != nil {
-			b.tell(err)
-			code = max(code, exitCode(err))
-		}
-	} else if b.write != nil {
-		b.note(fmt.Sprintf("%s is not written: %s", b.write, r.Outcome))
-	}
-	if code != 0 {
-		return exitError(code)
-	}
-	return nil
-}
-
-// tellBuild shows the build's failure as buildx does, then in our two lines.
-func (b *build) tellBuild(err error, refused bool) {
-	if !buildx.Print(b.streams.err, err) {
-		return
-	}
-	if hintOf(err) == "" {
-		hint := "the output of the failed step is above"
-		switch {
-		case refused:
-			hint = "something was refused: see the report"
-		case b.buildx.Silent():
-			hint = "run again with --progress plain to see the output of the failed step"
-		}
-		err = &hinted{err, hint}
-	}
-	b.tell(err)
-}
-
-// hinted gives an error of someone else a hint.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h *hinted) Hint() string  { return h.hint }
-func (h *hinted) Unwrap() error { return h.error }
