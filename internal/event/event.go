@@ -129,6 +129,7 @@ type Process struct {
 	Args  []string `json:"args,omitempty"`
 	Chain []string `json:"chain,omitempty"` // from the RUN shell down
 	Gone  bool     `json:"gone,omitempty"`
+	Note  string   `json:"note,omitempty"` // why this is no more, or not certain
 }
 
 // Drop is traffic that is not TCP and was refused by the firewall.

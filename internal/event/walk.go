@@ -115,6 +115,7 @@ func (c *Conn) walk(v visitor) {
 	v.addr(&c.Resolved)
 	if p := c.Process; p != nil {
 		v.text(&p.Exe, false)
+		v.text(&p.Note, false)
 		v.list(&p.Args)
 		v.list(&p.Chain)
 	}
