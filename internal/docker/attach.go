@@ -70,7 +70,7 @@ func (a *attachment) read() {
 	if err := lines.Err(); err != nil {
 		fmt.Fprintf(a.log, "reading the cage's output: %v\n", err)
 	}
-	io.Copy(io.Discard, output) // after a line too long; else at its end already
+	_, _ = io.Copy(io.Discard, output) // after a line too long; else at its end already
 }
 
 func (a *attachment) lastFailure() (text, hint string) {

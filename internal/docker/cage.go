@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -61,7 +62,7 @@ func (e *Engine) Start(ctx context.Context, facts Facts, c Config) (_ *Cage, err
 	failed := true
 	defer func() {
 		if failed { // also in a panic
-			cage.Remove(context.WithoutCancel(ctx))
+			err = errors.Join(err, cage.Remove(context.WithoutCancel(ctx)))
 		}
 	}()
 	if err := cage.boot(ctx, c); err != nil {
@@ -89,7 +90,7 @@ func (e *Engine) claim(ctx context.Context, facts Facts, c Config) (*Cage, error
 		case errdefs.IsConflict(err):
 			continue
 		case errdefs.IsNotFound(err):
-			return nil, notFound(c, err)
+			return nil, &ErrImageGone{Err: err}
 		default:
 			return nil, Classify("creating the cage container", err)
 		}
@@ -104,8 +105,6 @@ type ErrImageGone struct{ Err error }
 
 func (e *ErrImageGone) Error() string { return "the cage image is gone from the engine" }
 func (e *ErrImageGone) Unwrap() error { return e.Err }
-
-func notFound(c Config, err error) error { return &ErrImageGone{Err: err} }
 
 // boot attaches, starts the container, hands in the configuration and waits
 // for the cage's word that it is ready.

@@ -123,7 +123,9 @@ func TestCheckFacts(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
-	ipam := func(configs ...map[string]any) map[string]any { return map[string]any{"IPAM": map[string]any{"Config": configs}} }
+	ipam := func(configs ...map[string]any) map[string]any {
+		return map[string]any{"IPAM": map[string]any{"Config": configs}}
+	}
 	e := engineOf(t, "1.41", "linux", map[string]any{
 		"/info": map[string]any{"Swarm": map[string]any{"NodeAddr": "192.0.2.9"}},
 		"/networks": []any{

@@ -26,7 +26,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.next != nil {
-		t.next.Write(p)
+		_, _ = t.next.Write(p)
 	}
 	t.buf = append(t.buf, p...)
 	if over := len(t.buf) - maxTail; over > 0 {

@@ -124,7 +124,7 @@ func (s *caSet) put(der []byte) {
 	sum := sha256.Sum256(der)
 	if !s.seen[sum] {
 		s.seen[sum] = true
-		pem.Encode(&s.pem, &pem.Block{Type: "CERTIFICATE", Bytes: der})
+		s.pem.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	}
 }
 

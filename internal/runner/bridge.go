@@ -63,10 +63,10 @@ func (b *bridge) serve(conn *net.UnixConn) {
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
-		io.Copy(remote, conn)
+		_, _ = io.Copy(remote, conn) // an error shows in the other direction
 		remote.CloseWrite()
 	}()
-	io.Copy(conn, remote)
+	_, _ = io.Copy(conn, remote) // however it ended, both ends are closed
 	conn.Close()
 	<-sent
 }

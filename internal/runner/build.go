@@ -40,7 +40,7 @@ func (r *run) build(ctx context.Context) error {
 		select {
 		case out := <-returned:
 			if out.panic != nil {
-				panic(out.panic)
+				panic(out.panic) //nolint:forbidigo // the build's own panic goes on, through the undoing
 			}
 			r.result.BuildErr = out.err
 			cancel(nil)

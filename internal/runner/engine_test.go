@@ -34,11 +34,12 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	tmp, err := os.MkdirTemp("", "bc") // short: a socket goes in there
+	w := &world{engine: dockertest.Engine(t)}
+	var err error
+	w.tmp, err = os.MkdirTemp("", "bc") // short: a socket goes in there
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{engine: dockertest.Engine(t), tmp: tmp}
 	t.Setenv("TMPDIR", w.tmp)
 	a := dockertest.NewArchive(t, w.engine.Client, dockertest.Repository())
 	img := image.Image{Tag: a.Tag, IDs: []string{a.ID}, Open: func() (io.ReadCloser, error) {
@@ -75,6 +76,14 @@ func talk(lines ...string) func(context.Context, Endpoint) error {
 			if !echo.Scan() || echo.Text() != line {
 				return fmt.Errorf("no echo of %q: %w", line, errors.Join(context.Cause(ctx), io.ErrUnexpectedEOF))
 			}
+		}
+		// Half a close goes through, and its answer comes back.
+		if err := conn.(*net.UnixConn).CloseWrite(); err != nil {
+			return err
+		}
+		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if echo.Scan() || echo.Err() != nil {
+			return fmt.Errorf("after half a close: %q, %w", echo.Text(), echo.Err())
 		}
 		return nil
 	}

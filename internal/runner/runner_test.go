@@ -21,13 +21,12 @@ import (
 
 // script is an engine and a cage in memory, for what is about order alone.
 type script struct {
-	calls     []string
-	failAt    string // the call that fails
-	noImage   int    // how often start finds no image
-	config    docker.Config
-	done      chan struct{}
-	sealed    chan struct{}
-	sealFails bool
+	calls   []string
+	failAt  string // the call that fails
+	noImage int    // how often start finds no image
+	config  docker.Config
+	done    chan struct{}
+	sealed  chan struct{}
 }
 
 var errScript = errors.New("scripted failure")

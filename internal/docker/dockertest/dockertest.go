@@ -59,7 +59,9 @@ func clean(t testing.TB, e *docker.Engine) {
 	}
 	for _, c := range containers.Items {
 		t.Errorf("container %s (%s) is left", strings.Join(c.Names, " "), c.State)
-		e.Client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true})
+		if _, err := e.Client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
 	}
 	volumes, err := e.Client.VolumeList(ctx, client.VolumeListOptions{Filters: byName()})
 	if err != nil {

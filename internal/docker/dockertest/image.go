@@ -14,11 +14,10 @@ import (
 	"runtime"
 	"testing"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/opencontainers/go-digest"
-
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/buildcage/buildcage/internal/contract"
 )
@@ -60,7 +59,10 @@ func NewArchive(t testing.TB, api client.ImageAPIClient, repository string) Arch
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), cleanTime)
 		defer cancel()
-		api.ImageRemove(ctx, a.ID, client.ImageRemoveOptions{Force: true, PruneChildren: true})
+		_, err := api.ImageRemove(ctx, a.ID, client.ImageRemoveOptions{Force: true, PruneChildren: true})
+		if err != nil && !errdefs.IsNotFound(err) {
+			t.Error(err)
+		}
 	})
 	return a
 }
