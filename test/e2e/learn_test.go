@@ -146,7 +146,7 @@ func without(t *testing.T, dir string, args []string) {
 func TestHostileExample(t *testing.T) {
 	engine(t)
 	dir := filepath.Join(repo, "examples", "hostile")
-	r := run(t, dir, "build", "--no-cache", "--config", filepath.Join(dir, "buildcage.yaml"), "-t", "buildcage-e2e:hostile", ".")
+	r := run(t, dir, "build", "--no-cache", "-t", "buildcage-e2e:hostile", ".")
 	t.Cleanup(func() { docker(t, "rmi", "-f", "buildcage-e2e:hostile") })
 	r.want(t, 3)
 	blocked := r.report.hosts("blocked")
@@ -155,7 +155,7 @@ func TestHostileExample(t *testing.T) {
 			t.Errorf("not listed as blocked: %s in %v", want, blocked)
 		}
 	}
-	if !hasDrop(r.report, "udp", "192.0.2.53:9999") {
+	if !hasDrop(r.report, "udp", "192.0.2.53", 9999) {
 		t.Errorf("the UDP packet is not listed: %+v", r.report.Drops)
 	}
 	var leak bool
@@ -172,9 +172,9 @@ func TestHostileExample(t *testing.T) {
 	}
 }
 
-func hasDrop(r report, protocol, dest string) bool {
+func hasDrop(r report, protocol, address string, port int) bool {
 	for _, d := range r.Drops {
-		if d.Protocol == protocol && d.Dest == dest {
+		if d.Protocol == protocol && d.Address == address && d.Port == port {
 			return true
 		}
 	}

@@ -87,7 +87,7 @@ func (s *started) wait(t *testing.T) int {
 
 func cage(t *testing.T) string {
 	t.Helper()
-	id := docker(t, "ps", "-q", "--filter", "label=com.buildcage")
+	id := docker(t, append([]string{"ps", "-q"}, cages...)...)
 	if id == "" || strings.Contains(id, "\n") {
 		t.Fatalf("running cages: %q, want one", id)
 	}

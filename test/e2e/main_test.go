@@ -61,23 +61,37 @@ func engine(t *testing.T) {
 	if os.Getenv("BUILDCAGE_TEST_ENGINE") != "1" {
 		t.Skip("set BUILDCAGE_TEST_ENGINE=1 to run against the engine")
 	}
-	t.Cleanup(func() { nothingLeft(t) })
+	before := leftovers(t)
+	t.Cleanup(func() {
+		for what := range leftovers(t) {
+			if !before[what] {
+				t.Errorf("left behind: %s", what)
+			}
+		}
+	})
 }
 
-// nothingLeft fails the test when a container or a private directory outlived it.
-func nothingLeft(t *testing.T) {
+// cages selects the containers of the program, not those of other tests.
+var cages = []string{"--filter", "label=com.buildcage", "--filter", "name=^/buildcage-[0-9]+$"}
+
+// leftovers are the containers, private directories and builders of the
+// program that exist now.
+func leftovers(t *testing.T) map[string]bool {
 	t.Helper()
-	if left := docker(t, "ps", "-aq", "--filter", "label=com.buildcage"); left != "" {
-		t.Errorf("containers left: %s", docker(t, "ps", "-a", "--filter", "label=com.buildcage"))
+	found := make(map[string]bool)
+	for _, c := range strings.Fields(docker(t, append([]string{"ps", "-a", "--format", "{{.Names}}/{{.ID}}"}, cages...)...)) {
+		found["container "+c] = true
 	}
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "buildcage-*"))
-	if len(dirs) > 0 {
-		t.Errorf("directories left: %v", dirs)
+	for _, d := range dirs {
+		found["directory "+d] = true
 	}
 	home, _ := os.UserHomeDir()
-	if b, err := os.ReadDir(filepath.Join(home, ".docker", "buildx", "instances")); err == nil && len(b) > 0 {
-		t.Errorf("builders left in the user's store: %v", b)
+	builders, _ := filepath.Glob(filepath.Join(home, ".docker", "buildx", "instances", "*"))
+	for _, b := range builders {
+		found["builder "+b] = true
 	}
+	return found
 }
 
 func docker(t *testing.T, args ...string) string {
@@ -124,8 +138,8 @@ type report struct {
 	} `json:"destinations"`
 	Drops []struct {
 		Protocol string `json:"protocol"`
-		Dest     string `json:"dest"`
-		Count    int    `json:"count"`
+		Address  string `json:"address"`
+		Port     int    `json:"port"`
 	} `json:"drops"`
 	DNSOnly []struct {
 		Name string `json:"name"`
