@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -44,9 +45,12 @@ func (c *Cage) Exec(ctx context.Context, command string, args ...string) (*Strea
 		Conn: attached.Conn, engine: c.engine, id: created.ID,
 		hijack: attached.HijackedResponse, stderr: newTail(nil),
 	}
-	s.out = &demux{src: attached.Reader, stderr: s.stderr}
+	s.out = &demux{src: bufio.NewReaderSize(attached.Reader, readAhead), stderr: s.stderr}
 	return s, nil
 }
+
+// readAhead lets one read bring several of the engine's frames and their headers.
+const readAhead = 256 << 10
 
 func (s *Stream) Read(p []byte) (int, error) { return s.out.Read(p) }
 
