@@ -39,7 +39,7 @@ func (t *text) onlyAsked() {
 	for _, f := range t.report.Resolvers {
 		rows.add(t.warn, nil, "!", address(f.Address, 53)+" instead of the cage's resolver", "dns", fmt.Sprintf("%d×", f.Count), t.by(f.Steps))
 	}
-	t.table(rows, "  ", listLimit)
+	t.table(rows, "  ")
 	if hidden := t.report.Totals.DNSOnly - len(t.report.DNSOnly); hidden > 0 {
 		t.line("  and ", plural(int64(hidden), "more name"))
 	}

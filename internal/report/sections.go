@@ -99,7 +99,7 @@ func (t *text) refused() {
 			}
 			rows.add(style, i.notes, symbol, i.what, protocol(i.protocol), fmt.Sprintf("%d×", i.count), inert(i.why))
 		}
-		t.table(rows, "    ", listLimit)
+		t.table(rows, "    ")
 	}
 }
 
@@ -137,7 +137,7 @@ func (t *text) reached() {
 		}
 		rows.add(style, nil, symbol, address(d.Host, d.Port), protocol(d.Protocol), fmt.Sprint(d.Connections), size(d.Up), size(d.Down), inert(strings.Join(append([]string{whyReached(d)}, d.Flags...), ", ")))
 	}
-	t.table(rows, "  ", listLimit)
+	t.table(rows, "  ")
 }
 
 // whyReached says what let a connection through.
@@ -179,7 +179,7 @@ func (t *text) fetched() {
 	for _, s := range t.report.Sources {
 		rows.add(t.dim, nil, "·", inert(s.Ref), size(s.Down), inert(s.Host))
 	}
-	t.table(rows, "  ", listLimit)
+	t.table(rows, "  ")
 }
 
 // cached names the steps that did not run, because a record of this run says

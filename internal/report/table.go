@@ -29,9 +29,9 @@ const (
 	maxLast  = 24 // room that the last column may take from the destination
 )
 
-// table prints at most limit rows and says how many there are beyond.
-func (t *text) table(tab table, indent string, limit int) {
-	shown := tab.rows[:min(len(tab.rows), limit)]
+// table prints at most listLimit rows and says how many there are beyond.
+func (t *text) table(tab table, indent string) {
+	shown := tab.rows[:min(len(tab.rows), listLimit)]
 	if len(shown) == 0 {
 		return
 	}

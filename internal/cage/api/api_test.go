@@ -58,10 +58,10 @@ func (b bridge) Solve(context.Context, *gateway.SolveRequest) (*gateway.SolveRes
 	return &gateway.SolveResponse{}, nil
 }
 
-func (d bridge) NewContainer(context.Context, *gateway.NewContainerRequest) (*gateway.NewContainerResponse, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.solved = append(d.solved, "container")
+func (b bridge) NewContainer(context.Context, *gateway.NewContainerRequest) (*gateway.NewContainerResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.solved = append(b.solved, "container")
 	return &gateway.NewContainerResponse{}, nil
 }
 

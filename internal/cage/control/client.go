@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 // Client speaks to the server behind a socket.
@@ -29,11 +30,13 @@ func NewClient(path string) *Client {
 type Step struct {
 	ID   string
 	body *io.PipeWriter
-	done io.ReadCloser
+	resp io.Closer
+	done chan error // the answer has been read to its end
 }
 
-// Start registers a step. After an error it must not run.
-func (c *Client) Start(ctx context.Context, s Start) (*Step, error) {
+// Start registers a step. After an error it must not run. say is called with
+// every line for the step's log; nil: nobody reads them.
+func (c *Client) Start(ctx context.Context, s Start, say func(line string)) (*Step, error) {
 	first, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("registering the step: %w", err)
@@ -48,18 +51,48 @@ func (c *Client) Start(ctx context.Context, s Start) (*Step, error) {
 		return nil, errors.Join(fmt.Errorf("registering the step: %w", err), w.Close())
 	}
 	var started Started
-	if err := json.NewDecoder(resp.Body).Decode(&started); err != nil {
+	answer := json.NewDecoder(resp.Body)
+	if err := answer.Decode(&started); err != nil {
 		return nil, errors.Join(fmt.Errorf("registering the step: %w", err), w.Close(), resp.Body.Close())
 	}
-	return &Step{ID: started.ID, body: w, done: resp.Body}, nil
+	step := &Step{ID: started.ID, body: w, resp: resp.Body, done: make(chan error, 1)}
+	go func() { step.done <- listen(answer, say) }()
+	return step, nil
 }
 
-// Exit reports how the step ended and waits until that is recorded.
+// listen hands on what the step is told, until its end is recorded.
+func listen(answer *json.Decoder, say func(string)) error {
+	for {
+		var n notice
+		err := answer.Decode(&n)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case say != nil && n.Notice != "":
+			say(n.Notice)
+		}
+	}
+}
+
+// lastWords is how long the end of a step waits for its last lines to be
+// written: a build that does not read its log must not hold up the step.
+const lastWords = 50 * time.Millisecond
+
+// Exit reports how the step ended and waits until that is recorded and the
+// last lines are handed on.
 func (s *Step) Exit(code int) error {
 	err := json.NewEncoder(s.body).Encode(exit{code})
 	err = errors.Join(err, s.body.Close())
-	_, drained := io.Copy(io.Discard, s.done)
-	if err := errors.Join(err, drained, s.done.Close()); err != nil {
+	late := time.NewTimer(lastWords)
+	defer late.Stop()
+	select {
+	case heard := <-s.done:
+		err = errors.Join(err, heard)
+	case <-late.C:
+	}
+	if err := errors.Join(err, s.resp.Close()); err != nil {
 		return fmt.Errorf("reporting the end of the step: %w", err)
 	}
 	return nil

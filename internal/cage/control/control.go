@@ -5,7 +5,8 @@
 //
 // A step is one request: the wrapper sends what starts, waits for the answer,
 // and sends how it ended on the same request. When the wrapper dies without a
-// word the request breaks off, and the step has ended too.
+// word the request breaks off, and the step has ended too. What the step should
+// read in its log follows the answer, line by line, until the step has ended.
 package control
 
 import (
@@ -38,6 +39,11 @@ type Started struct {
 	ID string `json:"id"`
 }
 
+// notice is a line for the log of a running step.
+type notice struct {
+	Notice string `json:"notice"`
+}
+
 // Killed is the exit code of a step whose wrapper went away.
 const Killed = 137
 
@@ -53,6 +59,9 @@ type Server struct {
 	// StepStart registers a step. After an error the step must not run.
 	StepStart func(context.Context, Start) (id string, err error)
 	StepExit  func(id string, code int)
+	// StepLines are what a running step is told; the channel is closed by the
+	// step's exit. Nil, or a nil channel: nothing.
+	StepLines func(id string) <-chan string
 	// Follow writes records from number from on, until the end record.
 	Follow func(ctx context.Context, from uint64, w io.Writer) error
 	Seal   func(context.Context) error
@@ -132,16 +141,41 @@ func (s *Server) step(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return
 	}
-	end := exit{Killed}
-	defer func() { s.StepExit(id, end.Code) }()
-	if err := json.NewEncoder(w).Encode(Started{id}); err != nil {
+	ended := make(chan struct{})
+	lines := s.lines(id)
+	go func() {
+		defer close(ended)
+		end := exit{}
+		if err := body.Decode(&end); err != nil {
+			end.Code = Killed
+		}
+		s.StepExit(id, end.Code)
+	}()
+	defer func() { <-ended }()
+	out := json.NewEncoder(w)
+	if err := errors.Join(out.Encode(Started{id}), http.NewResponseController(w).Flush()); err != nil {
 		return
 	}
-	if err := http.NewResponseController(w).Flush(); err != nil {
+	tell(out, http.NewResponseController(w), lines)
+}
+
+func (s *Server) lines(id string) <-chan string {
+	if s.StepLines == nil {
+		return nil
+	}
+	return s.StepLines(id)
+}
+
+// tell hands lines on until there are no more. A wrapper that is gone or does
+// not read is no reason to stop emptying them.
+func tell(out *json.Encoder, flush *http.ResponseController, lines <-chan string) {
+	if lines == nil {
 		return
 	}
-	if err := body.Decode(&end); err != nil {
-		end.Code = Killed
+	for line := range lines {
+		if out.Encode(notice{line}) == nil {
+			_ = flush.Flush()
+		}
 	}
 }
 
@@ -156,7 +190,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/jsonl")
 	w.WriteHeader(http.StatusOK)
 	if err := s.Follow(r.Context(), from, flusher{w, http.NewResponseController(w)}); err != nil {
-		panic(http.ErrAbortHandler) // the reader must not take this for the end
+		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's way to cut a response, so that the reader does not take this for the end
 	}
 }
 

@@ -175,7 +175,7 @@ func nameserver(t *testing.T, a netip.Addr, port uint16) {
 	}()
 }
 
-const patience = 2 * time.Second
+const patience = 5 * time.Second
 
 func dialTCP(dst string) error {
 	conn, err := net.DialTimeout("tcp", dst, patience)

@@ -93,9 +93,9 @@ func (b *builder) notSteps(rule func(...match)) {
 	rule(b.inUplinks(expr.MetaKeyIIFNAME, false), accept())
 }
 
-func neighbours(rule func(...match), with ...match) {
+func neighbours(rule func(...match)) {
 	for _, typ := range []byte{neighbourAsk, neighbourAnswer} {
-		rule(append(append([]match{}, with...), icmp6(typ), accept())...)
+		rule(icmp6(typ), accept())
 	}
 }
 

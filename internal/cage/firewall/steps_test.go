@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/buildcage/buildcage/internal/cage/lab"
 )
@@ -77,13 +76,9 @@ func TestStepOtherTraffic(t *testing.T) {
 		"192.0.2.1:443", "[2001:db8::1]:443", "198.19.0.1:1234", "10.200.0.2:53000", "10.200.0.1:123",
 		"198.18.7.7:443", "198.18.0.1:15001", "198.18.0.1:54", "198.19.0.3:9999", "[fd62:7569:6c64:19::1]:99",
 	} {
-		start := time.Now()
 		err := c.step.Try(func() error { _, err := udp(dst); return err })
 		if !refused(err) {
 			t.Errorf("sending to %s: %v, want it refused", dst, err)
-		}
-		if took := time.Since(start); took > 500*time.Millisecond {
-			t.Errorf("sending to %s: refused only after %v", dst, took)
 		}
 	}
 	// What a resolver's kernel says about a late answer is no attempt.

@@ -62,7 +62,7 @@ func TestSystemResolvers(t *testing.T) {
 		begin := time.Now()
 		args := strings.Fields(tt.command)
 		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-		if took := time.Since(begin); took > 2*time.Second {
+		if took := time.Since(begin); took > 4*time.Second { // a resolver that gets no answer takes five
 			t.Errorf("%s: took %v", tt.command, took)
 		}
 		if (err == nil) != (tt.want != "") || !strings.Contains(string(out), tt.want) {
@@ -70,7 +70,7 @@ func TestSystemResolvers(t *testing.T) {
 		}
 	}
 	for _, pure := range []bool{true, false} {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		addrs, err := (&net.Resolver{PreferGo: pure}).LookupNetIP(ctx, "ip", "pypi.org")
 		cancel()
 		if err != nil || len(addrs) != 2 {

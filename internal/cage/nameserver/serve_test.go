@@ -112,7 +112,7 @@ func TestGoResolver(t *testing.T) {
 				if err := lookup(); !errors.As(err, &dnsErr) || !dnsErr.IsNotFound {
 					t.Errorf("%s: %v", what, err)
 				}
-				if took := time.Since(start); took > time.Second {
+				if took := time.Since(start); took > 4*time.Second { // a resolver that gets no answer takes five
 					t.Errorf("%s: took %v", what, took)
 				}
 			}
@@ -324,7 +324,7 @@ func TestFlood(t *testing.T) {
 		if err != nil || len(r.Answer) != 1 {
 			t.Fatalf("question %d of the other step: %v, %v", i, r, err)
 		}
-		if took := time.Since(start); took > 2*time.Second {
+		if took := time.Since(start); took > 4*time.Second {
 			t.Errorf("question %d of the other step took %v", i, took)
 		}
 		c.Close()

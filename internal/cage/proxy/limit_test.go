@@ -101,7 +101,7 @@ func TestOverload(t *testing.T) {
 }
 
 func TestIdle(t *testing.T) {
-	l := newLab(t, tcpAnywhere(), func(s *proxy.Server) { s.Limits.Idle = 200 * time.Millisecond })
+	l := newLab(t, tcpAnywhere(), func(s *proxy.Server) { s.Limits.Idle = 500 * time.Millisecond })
 	silent := l.plain(public, func(c net.Conn) { io.Copy(io.Discard, c) })
 	wasReset(t, l.named("git.example.com", silent.port))
 	l.want(event.Allowed, "tcp", "git.example.com", event.Idle)

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	control "github.com/moby/buildkit/api/services/control"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
-	"time"
 )
 
 // Watch follows the status stream of build ref until it ends, and tells change
