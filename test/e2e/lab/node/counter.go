@@ -41,18 +41,17 @@ func (c *counter) reset() {
 }
 
 func entry[T comparable](table map[T]*T, key, overflow T) *T {
-	e := table[key]
-	if e == nil {
-		if len(table) >= maxKeys {
-			key = overflow
-			if e = table[key]; e != nil {
-				return e
-			}
-		}
-		e = &key
-		table[key] = e
+	if e := table[key]; e != nil {
+		return e
 	}
-	return e
+	if len(table) >= maxKeys {
+		key = overflow
+		if e := table[key]; e != nil {
+			return e
+		}
+	}
+	table[key] = &key
+	return &key
 }
 
 func (c *counter) flow(proto string, src, dst netip.Addr, port uint16, syn bool, payload []byte, size int) {

@@ -93,6 +93,7 @@ func (p *probe) response(n int, r *bufio.Reader) bool {
 			return false
 		}
 		body, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+		res.Body.Close()
 		p.say("%d: %s %s %s", n, res.Proto, res.Status, brief(body))
 		if err != nil {
 			p.say("%d: body: %v", n, err)
@@ -107,10 +108,10 @@ func (p *probe) response(n int, r *bufio.Reader) bool {
 // extra tells of bytes that nobody asked for.
 func (p *probe) extra(c net.Conn, r *bufio.Reader) {
 	_ = c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-	if b, err := r.Peek(1); err == nil {
-		b, _ = r.Peek(r.Buffered())
-		p.say("and then %s", brief(b))
-	} else {
+	if _, err := r.Peek(1); err != nil {
 		p.say("end: %v", err)
+		return
 	}
+	b, _ := r.Peek(r.Buffered())
+	p.say("and then %s", brief(b))
 }

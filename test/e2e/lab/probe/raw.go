@@ -77,9 +77,9 @@ func (p *probe) rawOne(kind string, to netip.AddrPort, b []byte) string {
 		}
 		return verdict(rawIP(to, n, b))
 	case "spoof":
-		return verdict(spoof(arg, to, b, 0, false))
+		return verdict(spoof(arg, to, b, false))
 	case "fragment":
-		return verdict(spoof("", to, b, 0, true))
+		return verdict(spoof("", to, b, true))
 	case "broadcast":
 		return verdict(broadcast(to, b))
 	case "frame":
@@ -191,7 +191,7 @@ func checksum(b []byte) uint16 {
 
 // spoof sends an IPv4 UDP packet with a header of its own making. An empty
 // source is filled in by the kernel.
-func spoof(source string, to netip.AddrPort, b []byte, ttl byte, pieces bool) error {
+func spoof(source string, to netip.AddrPort, b []byte, pieces bool) error {
 	if !to.Addr().Is4() {
 		return fmt.Errorf("only for IPv4")
 	}
