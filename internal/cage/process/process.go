@@ -1,0 +1,274 @@
+// Package process finds out which process in a step opened a connection.
+//
+// The kernel says which socket in the step's network namespace belongs to the
+// connection, and one pass over the file descriptors of the step's processes
+// says who holds that socket. The answer is the process that holds the
+// connection when the proxy accepts it. Its rules:
+//
+//   - The right process or none. Processes are looked at through directories
+//     of /proc that stay open, so that an id that was used again can't be taken
+//     for its former owner; what was read is read again before it is said.
+//   - Where several processes hold the socket, those that are younger than the
+//     connection inherited it and don't count. Of the others the answer is the
+//     closest common ancestor, and the note says how many share it.
+//   - A process that is gone is reported as gone, with what is known of the
+//     others. One that handed its socket over and closed it is not known any more:
+//     then the receiver is the answer, because it is the one that talks.
+//   - A lookup costs the connection nothing: it runs beside it. All lookups
+//     together cost a bounded share of one processor.
+package process
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/buildcage/buildcage/internal/cage/step"
+	"github.com/buildcage/buildcage/internal/event"
+)
+
+// Notes on an answer that is not simply a process.
+const (
+	NoteClosed   = "closed before it could be looked up"
+	NoteNobody   = "no process of the step holds the connection"
+	NoteLeft     = "exited after the connection was opened"
+	NoteChanging = "was replaced while it was looked at"
+	NoteLate     = "not looked up in time"
+	NoteBusy     = "not looked up: too many connections at once"
+	NoteEnded    = "the step has ended"
+	NoteBlind    = "the step's sockets can't be listed"
+	NotePartly   = "others may share the connection"
+	NoteMaybe    = "may have inherited the connection"
+)
+
+// patience is how long a lookup may take. It is longer than a connection ever
+// waits for it: a machine that compiles on all processors is slow to answer.
+const patience = 50 * time.Millisecond
+
+// maxWaiting is how many lookups may wait for the next pass.
+const maxWaiting = 512
+
+// Finder looks processes up. Its methods may be called from any goroutine.
+type Finder struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	steps   map[*step.Step]*space
+	waiting []*search
+	running bool
+	closed  bool
+	idle    sync.Cond // no pass is running
+
+	scan   sync.Mutex // held during a pass; guards what follows
+	table  *table
+	budget budget
+}
+
+// New prepares lookups in the processes that /proc shows.
+func New(log *slog.Logger) (*Finder, error) {
+	t, err := openTable("/proc")
+	if err != nil {
+		return nil, err
+	}
+	f := &Finder{log: log, steps: make(map[*step.Step]*space), table: t, budget: newBudget()}
+	f.idle.L = &f.mu
+	// The first question of all makes the kernel load a module.
+	if s, err := dialDiag(0); err != nil {
+		log.Warn("connections can't be linked to processes", "error", err)
+	} else {
+		_, _ = s.inode(netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:1"))
+		s.close()
+	}
+	return f, nil
+}
+
+// Add makes the connections of s known. It costs nothing until there is one.
+func (f *Finder) Add(s *step.Step) {
+	if s.NetNS == "" {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.steps[s] = &space{path: s.NetNS}
+}
+
+// Forget closes what is open for a step that has ended.
+func (f *Finder) Forget(s *step.Step) {
+	f.mu.Lock()
+	sp := f.steps[s]
+	delete(f.steps, s)
+	f.mu.Unlock()
+	if sp != nil {
+		sp.close()
+	}
+}
+
+// Close ends all lookups.
+func (f *Finder) Close() {
+	f.mu.Lock()
+	f.closed = true
+	for f.running {
+		f.idle.Wait()
+	}
+	steps := f.steps
+	f.steps = nil
+	f.mu.Unlock()
+	for _, sp := range steps {
+		sp.close()
+	}
+	f.scan.Lock()
+	defer f.scan.Unlock()
+	f.table.close()
+}
+
+// Find returns who in s opened the connection from client to server, as the
+// client sees its two ends. It is called as soon as the connection was
+// accepted, and answers within patience. It returns nil where no process can be
+// known: for what is no step, or has no network of its own.
+func (f *Finder) Find(s *step.Step, client, server netip.AddrPort) *event.Process {
+	born := ticks()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	if s == nil || s.NetNS == "" {
+		return nil
+	}
+	f.mu.Lock()
+	sp := f.steps[s]
+	f.mu.Unlock()
+	if sp == nil {
+		return &event.Process{Note: NoteEnded}
+	}
+	inode, err := sp.inode(client, server)
+	switch {
+	case errors.Is(err, errNoSocket):
+		return &event.Process{Gone: true, Note: NoteClosed}
+	case err != nil:
+		f.log.Debug("asking for a socket", "step", s.ID, "error", err)
+		return &event.Process{Note: NoteBlind}
+	}
+	for {
+		q := &search{space: sp, inode: inode, born: born, answer: make(chan *event.Process, 1)}
+		if !f.enqueue(q) {
+			return &event.Process{Note: NoteBusy}
+		}
+		select {
+		case p := <-q.answer:
+			if p.Note != NoteChanging || p.Gone {
+				return p
+			}
+		case <-late.C:
+			return &event.Process{Note: NoteLate}
+		}
+		select { // it is executing something new just now
+		case <-time.After(time.Millisecond):
+		case <-late.C:
+			return &event.Process{Note: NoteChanging}
+		}
+	}
+}
+
+// enqueue hands q to the next pass, which is started if there is none.
+func (f *Finder) enqueue(q *search) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || len(f.waiting) >= maxWaiting {
+		return false
+	}
+	f.waiting = append(f.waiting, q)
+	if !f.running {
+		f.running = true
+		go f.run()
+	}
+	return true
+}
+
+// run makes passes until nobody waits. One pass serves all that wait for it.
+func (f *Finder) run() {
+	for {
+		f.mu.Lock()
+		batch := f.waiting
+		f.waiting = nil
+		if len(batch) == 0 {
+			f.running = false
+			f.idle.Broadcast()
+			f.mu.Unlock()
+			return
+		}
+		f.mu.Unlock()
+		f.pass(batch)
+	}
+}
+
+// clockTick is the unit of process start times: the kernel's USER_HZ is 100 on
+// every platform that Go runs on.
+const clockTick = 10 * time.Millisecond
+
+// ticks is the time since boot in the unit of process start times.
+func ticks() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0 // everything is younger: nobody is named
+	}
+	return uint64(time.Duration(ts.Nano()) / clockTick)
+}
+
+// space is the network namespace of one step.
+type space struct {
+	path string
+
+	mu     sync.Mutex
+	opened bool
+	closed bool
+	err    error
+	diag   *diag
+	net    uint64 // inode of the namespace
+	last   int    // id of the process that the last lookup found; only passes use it
+}
+
+// inode returns the inode of the step's socket.
+func (sp *space) inode(client, server netip.AddrPort) (uint64, error) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	if sp.closed {
+		return 0, errNoSocket
+	}
+	if !sp.opened {
+		sp.opened = true
+		sp.err = sp.open()
+	}
+	if sp.err != nil {
+		return 0, sp.err
+	}
+	return sp.diag.inode(client, server)
+}
+
+func (sp *space) open() error {
+	ns, err := os.Open(sp.path)
+	if err != nil {
+		return fmt.Errorf("opening the step's network namespace: %w", err)
+	}
+	defer ns.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(ns.Fd()), &st); err != nil {
+		return fmt.Errorf("reading the step's network namespace: %w", err)
+	}
+	sp.net = st.Ino
+	sp.diag, err = dialDiag(int(ns.Fd()))
+	return err
+}
+
+func (sp *space) close() {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.closed = true
+	if sp.diag != nil {
+		sp.diag.close()
+		sp.diag = nil
+	}
+}
