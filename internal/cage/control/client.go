@@ -31,7 +31,8 @@ type Step struct {
 	ID   string
 	body *io.PipeWriter
 	resp io.Closer
-	done chan error // the answer has been read to its end
+	done chan error    // the answer has been read to its end
+	said chan struct{} // closed when all lines are handed on
 }
 
 // Start registers a step. After an error it must not run. say is called with
@@ -55,23 +56,41 @@ func (c *Client) Start(ctx context.Context, s Start, say func(line string)) (*St
 	if err := answer.Decode(&started); err != nil {
 		return nil, errors.Join(fmt.Errorf("registering the step: %w", err), w.Close(), resp.Body.Close())
 	}
-	step := &Step{ID: started.ID, body: w, resp: resp.Body, done: make(chan error, 1)}
-	go func() { step.done <- listen(answer, say) }()
+	step := &Step{ID: started.ID, body: w, resp: resp.Body, done: make(chan error, 1), said: make(chan struct{})}
+	lines := make(chan string, maxLines)
+	go func() {
+		defer close(lines)
+		step.done <- listen(answer, lines)
+	}()
+	go func() {
+		defer close(step.said)
+		for line := range lines {
+			if say != nil {
+				say(line)
+			}
+		}
+	}()
 	return step, nil
 }
 
-// listen hands on what the step is told, until its end is recorded.
-func listen(answer *json.Decoder, say func(string)) error {
+// maxLines is how many lines wait to be handed on: more than a step is told.
+const maxLines = 64
+
+// listen takes what the step is told, until its end is recorded. It never
+// waits for who writes it.
+func listen(answer *json.Decoder, lines chan<- string) error {
 	for {
 		var n notice
 		err := answer.Decode(&n)
-		switch {
-		case errors.Is(err, io.EOF):
+		if errors.Is(err, io.EOF) {
 			return nil
-		case err != nil:
+		}
+		if err != nil {
 			return err
-		case say != nil && n.Notice != "":
-			say(n.Notice)
+		}
+		select {
+		case lines <- n.Notice:
+		default:
 		}
 	}
 }
@@ -80,20 +99,19 @@ func listen(answer *json.Decoder, say func(string)) error {
 // written: a build that does not read its log must not hold up the step.
 const lastWords = 50 * time.Millisecond
 
-// Exit reports how the step ended and waits until that is recorded and the
-// last lines are handed on.
+// Exit reports how the step ended, waits until that is recorded, and a moment
+// for the last lines to be handed on.
 func (s *Step) Exit(code int) error {
 	err := json.NewEncoder(s.body).Encode(exit{code})
 	err = errors.Join(err, s.body.Close())
+	if err := errors.Join(err, <-s.done, s.resp.Close()); err != nil {
+		return fmt.Errorf("reporting the end of the step: %w", err)
+	}
 	late := time.NewTimer(lastWords)
 	defer late.Stop()
 	select {
-	case heard := <-s.done:
-		err = errors.Join(err, heard)
+	case <-s.said:
 	case <-late.C:
-	}
-	if err := errors.Join(err, s.resp.Close()); err != nil {
-		return fmt.Errorf("reporting the end of the step: %w", err)
 	}
 	return nil
 }

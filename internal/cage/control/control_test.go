@@ -63,7 +63,7 @@ func TestStep(t *testing.T) {
 		StepExit: func(id string, code int) { ends <- ended{id, code} },
 	})
 	want := control.Start{Command: "npm ci", Secrets: []string{"/run/secrets/x"}, NetNS: "/n", PID: 7}
-	step, err := c.Start(t.Context(), want)
+	step, err := c.Start(t.Context(), want, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,18 +79,56 @@ func TestStep(t *testing.T) {
 	if got := <-ends; got != (ended{"s1", 3}) {
 		t.Errorf("end %+v", got)
 	}
-	if _, err := c.Start(t.Context(), control.Start{Command: "no"}); err == nil || !strings.Contains(err.Error(), "not this one") {
+	if _, err := c.Start(t.Context(), control.Start{Command: "no"}, nil); err == nil || !strings.Contains(err.Error(), "not this one") {
 		t.Errorf("a refusal: %v", err)
 	}
 
 	// The wrapper is killed: its connection breaks off.
 	ctx, kill := context.WithCancel(t.Context())
-	if _, err := c.Start(ctx, want); err != nil {
+	if _, err := c.Start(ctx, want, nil); err != nil {
 		t.Fatal(err)
 	}
 	kill()
 	if got := <-ends; got != (ended{"s1", control.Killed}) {
 		t.Errorf("end of a killed wrapper %+v", got)
+	}
+}
+
+// What a step is told arrives while it runs, the rest before its end, and a
+// reader that does not read holds nothing up.
+func TestStepLines(t *testing.T) {
+	lines := make(chan string, 4)
+	c := serve(t, &control.Server{
+		StepStart: func(context.Context, control.Start) (string, error) { return "s1", nil },
+		StepLines: func(string) <-chan string { return lines },
+		StepExit:  func(string, int) { lines <- "last"; close(lines) },
+	})
+	said := make(chan string, 4)
+	step, err := c.Start(t.Context(), control.Start{}, func(line string) { said <- line })
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines <- "first"
+	if got := <-said; got != "first" {
+		t.Errorf("told %q", got)
+	}
+	if err := step.Exit(0); err != nil {
+		t.Error(err)
+	}
+	if len(said) != 1 || <-said != "last" {
+		t.Error("the last line was not told before the end")
+	}
+
+	lines = make(chan string, 4)
+	stuck := make(chan struct{})
+	defer close(stuck)
+	step, err = c.Start(t.Context(), control.Start{}, func(string) { <-stuck })
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines <- "first"
+	if err := step.Exit(0); err != nil {
+		t.Errorf("the end of a step whose log nobody reads: %v", err)
 	}
 }
 

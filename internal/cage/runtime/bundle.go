@@ -107,16 +107,21 @@ func runs(options []string) bool {
 
 // strip takes out what no step gets.
 func strip(spec *specs.Spec) {
-	if c := spec.Process.Capabilities; c != nil {
-		for _, set := range []*[]string{&c.Bounding, &c.Effective, &c.Inheritable, &c.Permitted, &c.Ambient} {
-			*set = slices.DeleteFunc(*set, func(name string) bool { return name == "CAP_NET_RAW" })
-		}
-	}
+	dropRaw(spec.Process.Capabilities)
 	spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return m.Destination == tracingSocket })
 	spec.Process.Env = slices.DeleteFunc(spec.Process.Env, func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")
 		return name == "TRACEPARENT" || name == "TRACESTATE" || slices.Contains(tracingEnv(), e)
 	})
+}
+
+func dropRaw(c *specs.LinuxCapabilities) {
+	if c == nil {
+		return
+	}
+	for _, set := range []*[]string{&c.Bounding, &c.Effective, &c.Inheritable, &c.Permitted, &c.Ambient} {
+		*set = slices.DeleteFunc(*set, func(name string) bool { return name == "CAP_NET_RAW" })
+	}
 }
 
 // tracingSocket is where BuildKit mounts its trace collector into steps.

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/buildcage/buildcage/internal/cage/control"
 	"github.com/buildcage/buildcage/internal/contract"
 )
@@ -45,6 +47,11 @@ const failed = 125
 func (w Wrapper) Main(args []string) int {
 	w = w.defaults()
 	inv := parse(args)
+	if inv.command == "exec" {
+		if err := confine(inv.process); err != nil {
+			return inv.fail(err)
+		}
+	}
 	if !inv.starts() {
 		err := syscall.Exec(w.Runc, append([]string{w.Runc}, args...), os.Environ())
 		return inv.fail(fmt.Errorf("executing runc: %w", err))
@@ -68,7 +75,7 @@ func (w Wrapper) start(inv invocation) (int, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	late := time.AfterFunc(registerTimeout, cancel)
-	step, err := control.NewClient(w.Socket).Start(ctx, request)
+	step, err := control.NewClient(w.Socket).Start(ctx, request, say)
 	if err != nil {
 		return 0, err
 	}
@@ -78,6 +85,15 @@ func (w Wrapper) start(inv invocation) (int, error) {
 		code = failed
 	}
 	return code, errors.Join(err, step.Exit(code))
+}
+
+// say writes a line to the step's log: standard error is what buildkitd reads
+// of the step, a terminal's far end where it has one.
+func say(line string) {
+	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err == nil {
+		line += "\r"
+	}
+	_, _ = os.Stderr.WriteString(line + "\n") // the build may have hung up
 }
 
 // run runs runc as a child in the same process group, with the same files, and
@@ -135,6 +151,7 @@ type invocation struct {
 	args     []string
 	command  string
 	bundle   string
+	process  string // of exec
 	log      string
 	preserve int
 }
@@ -147,7 +164,7 @@ func (inv invocation) starts() bool {
 func valued(flag string) bool {
 	switch flag {
 	case "root", "log", "log-format", "criu", "rootless",
-		"bundle", "b", "pid-file", "console-socket", "pidfd-socket", "preserve-fds":
+		"bundle", "b", "process", "p", "pid-file", "console-socket", "pidfd-socket", "preserve-fds":
 		return true
 	}
 	return false
@@ -171,6 +188,8 @@ func parse(args []string) invocation {
 		switch name {
 		case "bundle", "b":
 			inv.bundle = value
+		case "process", "p":
+			inv.process = value
 		case "log":
 			inv.log = value
 		case "preserve-fds":

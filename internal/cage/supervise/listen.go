@@ -36,7 +36,7 @@ func (p *parts) listen(part string, run func(context.Context) error) {
 }
 
 func (p *parts) serveNames(context.Context, context.Context) (down, error) {
-	ours := &nameserver.Server{Pool: &p.pool, Steps: &p.steps, Record: p.journal.Add, IPv6: p.plan.IPv6, Own: p.own}
+	ours := &nameserver.Server{Pool: &p.pool, Steps: &p.steps, Record: p.record, IPv6: p.plan.IPv6, Own: p.own}
 	// What comes in here was logged on its way; see packet.
 	foreign := &nameserver.Server{Pool: &p.pool, Steps: &p.steps, Record: func(event.Record) {}, IPv6: p.plan.IPv6, Own: p.own}
 	for _, a := range p.addresses() {
@@ -69,7 +69,7 @@ func (p *parts) serveProxy(context.Context, context.Context) (down, error) {
 			Step:  event.Step{ID: event.BuilderStep},
 			Scope: p.policy.For(policy.Step{Builder: true}),
 		},
-		Own: p.own, NameOf: p.pool.Name, Record: p.journal.Add, Logger: p.log,
+		Own: p.own, NameOf: p.pool.Name, Record: p.record, Logger: p.log,
 		Dialer: &upstream.Dialer{Lookup: resolver.Lookup, Check: guard.Check, Mark: contract.ProxyMark},
 	}
 	var listeners []net.Listener
@@ -93,7 +93,7 @@ func (p *parts) serveControl(_, life context.Context) (down, error) {
 		return nil, err
 	}
 	server := &control.Server{
-		StepStart: p.stepStart, StepExit: p.stepExit,
+		StepStart: p.stepStart, StepExit: p.stepExit, StepLines: p.notices.Lines,
 		Follow: p.journal.Follow,
 		Seal:   func(ctx context.Context) error { return p.seal(ctx, "sealed") },
 		Log:    p.log,

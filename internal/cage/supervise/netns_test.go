@@ -209,7 +209,8 @@ func TestCageEndToEnd(t *testing.T) {
 		AllowPrivate: []policy.Text{{Text: "10.200.0.0/24"}},
 	})
 	s := lab.NewStep(t, 2)
-	running, err := w.ctl.Start(t.Context(), control.Start{Command: "fetch", NetNS: s.Path()})
+	told := make(chan string, 16)
+	running, err := w.ctl.Start(t.Context(), control.Start{Command: "fetch", NetNS: s.Path()}, func(line string) { told <- line })
 	must(t, err)
 
 	var fake [3]netip.Addr
@@ -254,7 +255,7 @@ func TestCageEndToEnd(t *testing.T) {
 	}
 	must(t, running.Exit(4))
 	must(t, w.ctl.Seal(t.Context()))
-	if _, err := w.ctl.Start(t.Context(), control.Start{Command: "late", NetNS: s.Path()}); err == nil {
+	if _, err := w.ctl.Start(t.Context(), control.Start{Command: "late", NetNS: s.Path()}, nil); err == nil {
 		t.Error("a step started after the record was sealed")
 	}
 	got := w.summary(t)
@@ -268,6 +269,21 @@ func TestCageEndToEnd(t *testing.T) {
 		"drop s1 udp [2001:db8::1]:123 ",
 		"dns unknown allowed.example.com A",
 		"step s1 exit 4", "end sealed lost 0",
+	}
+	close(told)
+	var lines []string
+	for line := range told {
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	if d := cmp.Diff([]string{
+		"buildcage: dns question for tunnel.example.com to 192.0.2.53 did not leave: the cage answers it",
+		"buildcage: refused http denied.example.com:80 (not-allowed); to allow: allowed_http_rules: denied.example.com:80",
+		"buildcage: refused udp to 192.0.2.1:443: only TCP leaves the cage",
+		"buildcage: refused udp to [2001:db8::1]:123: only TCP leaves the cage",
+		"buildcage: refused udp to denied.example.com (" + netip.AddrPortFrom(fake[2], 443).String() + "): only TCP leaves the cage",
+	}, lines); d != "" {
+		t.Errorf("told (-want +got):\n%s", d)
 	}
 	slices.Sort(got)
 	slices.Sort(want)

@@ -17,6 +17,7 @@ import (
 	"github.com/buildcage/buildcage/internal/cage/journal"
 	"github.com/buildcage/buildcage/internal/cage/nameserver"
 	"github.com/buildcage/buildcage/internal/cage/network"
+	"github.com/buildcage/buildcage/internal/cage/notice"
 	"github.com/buildcage/buildcage/internal/cage/proxy"
 	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/contract"
@@ -49,6 +50,7 @@ type parts struct {
 	sealed      atomic.Bool
 	registry    registry
 	vertices    vertices
+	notices     notice.Board
 }
 
 // phases is the order in which a cage comes up. Enforcement and the record

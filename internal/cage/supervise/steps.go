@@ -50,6 +50,16 @@ func (r *registry) add(s *step.Step, span string) {
 	r.running[s.ID] = running{s, span, time.Now()}
 }
 
+// scope is what the running step id may do, nil for any other.
+func (r *registry) scope(id string) *policy.Scope {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s, ok := r.running[id]; ok {
+		return s.step.Scope
+	}
+	return nil
+}
+
 func (r *registry) remove(id string) (running, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -80,6 +90,7 @@ func (p *parts) stepStart(ctx context.Context, start control.Start) (string, err
 		s.Network = "none"
 	}
 	p.registry.add(s, vertex.SpanOf(start.Traceparent))
+	p.notices.Open(s.ID)
 	p.steps.Register(s)
 	p.journal.Add(event.Record{Kind: event.KindStep, Step: &s.Step})
 	return s.ID, nil
@@ -90,11 +101,24 @@ func (p *parts) stepExit(id string, code int) {
 	if !ok {
 		return
 	}
+	p.catchUp()
 	p.steps.Forget(r.step)
 	p.proxy.Forget(r.step)
+	p.notices.Close(id)
 	ended := r.step.Step
 	ended.Exit, ended.Took = &code, time.Since(r.since)
 	p.ended(ended, r.span)
+}
+
+// catchGrace bounds how long the end of a step waits for the packet log.
+const catchGrace = 5 * time.Millisecond
+
+// catchUp waits until the packets that a step sent last have been recorded:
+// the next step may get its addresses.
+func (p *parts) catchUp() {
+	if counts, err := p.firewall.Counts(); err == nil { // the end of the record counts what is missing
+		p.packets.Settle(context.Background(), counts.Logged(), catchGrace)
+	}
 }
 
 // packet records what the firewall logged.
@@ -111,11 +135,11 @@ func (p *parts) packet(pk firewall.Packet) {
 	if pk.Prefix == firewall.LogForeign {
 		d := question(pk.Payload)
 		d.Step, d.Foreign = id, pk.Dst.Addr()
-		p.journal.Add(event.Record{Kind: event.KindDNS, DNS: &d})
+		p.record(event.Record{Kind: event.KindDNS, DNS: &d})
 		return
 	}
 	name, _ := p.pool.Name(pk.Dst.Addr())
-	p.journal.Add(event.Record{Kind: event.KindDrop, Drop: &event.Drop{
+	p.record(event.Record{Kind: event.KindDrop, Drop: &event.Drop{
 		Step: id, Protocol: firewall.ProtocolName(pk.Protocol), Dest: pk.Dst, Name: name,
 	}})
 }

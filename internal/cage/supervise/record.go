@@ -1,0 +1,22 @@
+package supervise
+
+import (
+	"github.com/buildcage/buildcage/internal/cage/notice"
+	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
+)
+
+// record takes what happened to a step's traffic: into the journal, and where
+// it was refused into the step's own log.
+func (p *parts) record(r event.Record) {
+	p.journal.Add(r)
+	if r.Conn == nil && r.Drop == nil && r.DNS == nil {
+		return
+	}
+	var scope *policy.Scope
+	if r.Conn != nil && r.Conn.Verdict == event.Blocked {
+		scope = p.registry.scope(r.Conn.Step)
+	}
+	step, line := notice.Line(r, scope)
+	p.notices.Post(step, line)
+}
