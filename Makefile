@@ -10,7 +10,7 @@ FUZZ    ?= 30s
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup cage build demo test lint unit e2e fuzz fmt clean
+.PHONY: help setup cage build demo test lint unit e2e battery fuzz fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ unit: ## run the tests that need neither root nor an engine
 
 e2e: setup build ## run the tests against a real engine
 	@$(GO) run ./scripts/suite e2e
+
+battery: setup build ## run every attack case in the lab and write docs/battery.md
+	@$(GO) run ./scripts/suite battery && cat .cache/lab/battery.txt
 
 fuzz: ## run every fuzz target for FUZZ=30s
 	@FUZZ=$(FUZZ) scripts/fuzz

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -23,12 +22,19 @@ const module = "github.com/buildcage/buildcage"
 // summaryFile keeps the last line for whoever runs the suite from a script.
 const summaryFile = ".cache/suite/summary"
 
+// engineGate asks for the tests that need an engine.
+const engineGate = "BUILDCAGE_TEST_ENGINE"
+
+// engineLock is held by the test program that uses the engine.
+const engineLock = ".cache/suite/engine.lock"
+
 // phase is one run of "go test".
 type phase struct {
 	title string
-	match func(pkg string) bool
+	match func(target) bool
 	args  []string
 	env   []string
+	alone bool // its test programs run one after the other: each proves that it leaves nothing in the engine
 }
 
 // suite is an ordered list of phases.
@@ -38,49 +44,50 @@ type suite struct {
 }
 
 func suites() map[string]suite {
-	gates := []string{"BUILDCAGE_TEST_NETNS=1", "BUILDCAGE_TEST_ENGINE=1", "BUILDCAGE_TEST_IMAGE=1"}
+	gates := []string{"BUILDCAGE_TEST_NETNS=1", engineGate + "=1", "BUILDCAGE_TEST_IMAGE=1", "BUILDCAGE_TEST_LAB=1"}
 	e2e := phase{
-		title: "e2e: the real engine",
-		match: isE2E,
-		args:  []string{"-count=1", "-p=1", "-timeout=25m"},
+		title: "e2e: the real program against a real engine",
+		match: target.isE2E,
+		args:  []string{"-count=1", "-vet=off", "-timeout=20m"},
 		env:   gates,
+		alone: true,
 	}
 	return map[string]suite{
 		"unit": {phases: []phase{{
 			title: "unit",
-			match: func(pkg string) bool { return !isE2E(pkg) },
+			match: func(t target) bool { return !t.isE2E() },
 			args:  []string{"-timeout=5m"},
 		}}},
 		"e2e": {strict: true, phases: []phase{e2e}},
+		"battery": {strict: true, phases: []phase{{
+			title: "battery: every attack, caged and uncaged",
+			match: func(t target) bool { return t.under("test/e2e/battery") },
+			args:  []string{"-count=1", "-timeout=90m"},
+			env:   append([]string{"BUILDCAGE_BATTERY=all", "BUILDCAGE_BATTERY_TABLE=../../../docs/battery.md"}, gates...),
+		}}},
 		"all": {strict: true, phases: []phase{
 			{
 				title: "cage side: unit and netns, with the race detector",
-				match: isCage,
-				args:  []string{"-count=1", "-race", "-timeout=10m"},
+				match: target.isCage,
+				args:  []string{"-count=1", "-vet=off", "-race", "-timeout=5m"},
 				env:   append([]string{"CGO_ENABLED=1"}, gates...),
 			},
 			{
 				title: "host side: unit, script and image",
-				match: func(pkg string) bool { return !isCage(pkg) && !isE2E(pkg) },
-				args:  []string{"-count=1", "-timeout=10m"},
+				match: func(t target) bool { return !t.isCage() && !t.isE2E() && !t.engine },
+				args:  []string{"-count=1", "-vet=off", "-timeout=10m"},
 				env:   gates,
+			},
+			{
+				title: "host side: a real engine",
+				match: func(t target) bool { return t.engine && !t.isCage() && !t.isE2E() },
+				args:  []string{"-count=1", "-vet=off", "-timeout=10m"},
+				env:   gates,
+				alone: true,
 			},
 			e2e,
 		}},
 	}
-}
-
-func isCage(pkg string) bool {
-	for _, p := range []string{"cmd/caged", "internal/cage", "internal/policy", "internal/event", "internal/contract"} {
-		if pkg == module+"/"+p || strings.HasPrefix(pkg, module+"/"+p+"/") {
-			return true
-		}
-	}
-	return false
-}
-
-func isE2E(pkg string) bool {
-	return pkg == module+"/test/e2e" || strings.HasPrefix(pkg, module+"/test/e2e/")
 }
 
 func main() {
@@ -101,7 +108,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if !ok {
 		return fmt.Errorf("there is no suite %q", args[0])
 	}
-	packages, err := list(ctx)
+	if err := os.MkdirAll(filepath.Dir(summaryFile), 0o755); err != nil {
+		return fmt.Errorf("writing summary: %w", err)
+	}
+	targets, err := list(ctx)
 	if err != nil {
 		return err
 	}
@@ -109,7 +119,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	for _, p := range s.phases {
 		start := time.Now()
 		fmt.Fprintf(out, "\n=== %s\n", p.title)
-		if err := p.run(ctx, packages, total); err != nil {
+		if err := p.run(ctx, targets, total); err != nil {
 			return err
 		}
 		fmt.Fprintf(out, "--- %.0fs\n", time.Since(start).Seconds())
@@ -119,9 +129,6 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 // finish prints the count and turns it into a verdict.
 func finish(out io.Writer, total *tally) error {
-	if err := os.MkdirAll(filepath.Dir(summaryFile), 0o755); err != nil {
-		return fmt.Errorf("writing summary: %w", err)
-	}
 	if err := os.WriteFile(summaryFile, []byte(total.String()+"\n"), 0o644); err != nil {
 		return fmt.Errorf("writing summary: %w", err)
 	}
@@ -129,25 +136,21 @@ func finish(out io.Writer, total *tally) error {
 	return total.verdict()
 }
 
-// list returns the packages of the module that have tests.
-func list(ctx context.Context) ([]string, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}", "./...")
-	cmd.Stderr = os.Stderr
-	data, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("listing packages: %w", err)
-	}
-	return strings.Fields(string(data)), nil
-}
-
 // run counts the tests of the packages that p matches. A test that fails is
 // not an error; it is in the tally.
-func (p phase) run(ctx context.Context, packages []string, total *tally) error {
+func (p phase) run(ctx context.Context, targets []target, total *tally) error {
 	args := append([]string{"test", "-json"}, p.args...)
+	if p.alone { // unlike with -p=1, the others are compiled in the meantime
+		lock, err := filepath.Abs(engineLock)
+		if err != nil {
+			return fmt.Errorf("finding the lock: %w", err)
+		}
+		args = append(args, "-exec", "flock --no-fork '"+lock+"'")
+	}
 	n := len(args)
-	for _, pkg := range packages {
-		if p.match(pkg) {
-			args = append(args, pkg)
+	for _, t := range targets {
+		if p.match(t) {
+			args = append(args, t.path)
 		}
 	}
 	if len(args) == n {

@@ -99,6 +99,9 @@ func (l *Lab) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Dir is for files that outlive the lab: programs, certificates, results.
+func (l *Lab) Dir() string { return l.dir }
+
 func (l *Lab) later(f func(context.Context) error) { l.undo = append(l.undo, f) }
 
 // takeLock waits for another lab on this machine: addresses and names are fixed.

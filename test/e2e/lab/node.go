@@ -33,7 +33,7 @@ func (l *Lab) nodes(ctx context.Context) (err error) {
 		further, further6 string
 	}{
 		{&l.Names, "names", wire.Names, wire.Names6, "", ""},
-		{&l.Origin, "origin", wire.Origin, wire.Origin6, "", ""},
+		{&l.Origin, "origin", wire.Origin, wire.Origin6, wire.Detour + "/24", wire.Detour6 + "/64"},
 		{&l.Sink, "sink", wire.Sink, wire.Sink6, wire.Trap + "/24", wire.Trap6 + "/64"},
 	} {
 		if *n.to, err = l.startNode(ctx, n.role, n.ip4, n.ip6); err != nil {
@@ -183,4 +183,23 @@ func addAddress(link, cidr string) error {
 		return fmt.Errorf("adding %s to %s: %w", cidr, link, err)
 	}
 	return nil
+}
+
+// Waiting returns once a step waits at the origin (probe wait).
+func (n *Node) Waiting(ctx context.Context) error {
+	for {
+		body, err := n.call(ctx, http.MethodGet, "/waiting", "")
+		if err != nil || strings.TrimSpace(string(body)) != "0" {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// Release lets the waiting steps go on.
+func (n *Node) Release(ctx context.Context) error {
+	_, err := n.call(ctx, http.MethodPost, "/release", "")
+	return err
 }

@@ -123,16 +123,18 @@ func (u *Uncaged) Build(ctx context.Context, dir string, args map[string]string,
 	if err != nil {
 		return err
 	}
-	step, err := contentlocal.NewStore(u.lab.step.layout)
-	if err != nil {
+	opt := client.SolveOpt{
+		Frontend: "dockerfile.v0", FrontendAttrs: map[string]string{"filename": "Dockerfile", "no-cache": ""},
+		LocalMounts: map[string]fsutil.FS{"context": files, "dockerfile": files},
+		AllowedEntitlements: []string{
+			entitlements.EntitlementNetworkHost.String(), entitlements.EntitlementSecurityInsecure.String(),
+		},
+	}
+	if err := u.lab.StepContext(&opt); err != nil {
 		return err
 	}
-	attrs := map[string]string{
-		"filename": "Dockerfile", "no-cache": "",
-		"context:" + StepImage: "oci-layout://lab@" + u.lab.step.digest,
-	}
 	for name, value := range args {
-		attrs["build-arg:"+name] = value
+		opt.FrontendAttrs["build-arg:"+name] = value
 	}
 	display, err := progressui.NewDisplay(log, progressui.PlainMode)
 	if err != nil {
@@ -144,14 +146,18 @@ func (u *Uncaged) Build(ctx context.Context, dir string, args map[string]string,
 		defer close(shown)
 		_, _ = display.UpdateFrom(context.WithoutCancel(ctx), status)
 	}()
-	_, err = u.client.Solve(ctx, nil, client.SolveOpt{
-		Frontend: "dockerfile.v0", FrontendAttrs: attrs,
-		LocalMounts: map[string]fsutil.FS{"context": files, "dockerfile": files},
-		OCIStores:   map[string]content.Store{"lab": step},
-		AllowedEntitlements: []string{
-			entitlements.EntitlementNetworkHost.String(), entitlements.EntitlementSecurityInsecure.String(),
-		},
-	}, status)
+	_, err = u.client.Solve(ctx, nil, opt, status)
 	<-shown
 	return err
+}
+
+// StepContext lets a build take the step image from this machine.
+func (l *Lab) StepContext(opt *client.SolveOpt) error {
+	store, err := contentlocal.NewStore(l.step.layout)
+	if err != nil {
+		return err
+	}
+	opt.FrontendAttrs["context:"+StepImage] = "oci-layout://lab@" + l.step.digest
+	opt.OCIStores = map[string]content.Store{"lab": store}
+	return nil
 }

@@ -185,8 +185,8 @@ func routes(link netlink.Link) error {
 		return nil
 	}
 	return errors.Join(
-		add("", wire.Trap, 0), add(wire.OriginPublic, wire.Origin, 32),
-		sixth(add("", wire.Trap6, 0)), sixth(add(wire.OriginPublic6, wire.Origin6, 128)))
+		add("", wire.Trap, 0), add(wire.OriginPublic, wire.Detour, 32),
+		sixth(add("", wire.Trap6, 0)), sixth(add(wire.OriginPublic6, wire.Detour6, 128)))
 }
 
 // sixth forgives the lack of IPv6: a machine without it leaks nothing there.

@@ -109,6 +109,8 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, orig netip.AddrP
 		w.WriteHeader(min(max(code, 200), 599))
 	case "/exporter":
 		s.exporter(w, r, orig)
+	case "/wait":
+		s.gate.wait(w, r)
 	default:
 		fmt.Fprintf(w, "lab %s: %s %s for %s at %s\n", s.role, r.Method, r.URL.Path, r.Host, orig)
 	}

@@ -23,6 +23,7 @@ type server struct {
 	count *counter
 	ca    *pki.Authority
 	plain *queue // to the HTTP server
+	gate  *gate
 }
 
 func serveEverything(ctx context.Context, role string) error {
@@ -30,7 +31,7 @@ func serveEverything(ctx context.Context, role string) error {
 	if err != nil {
 		return err
 	}
-	s := &server{role: role, count: newCounter(), ca: ca, plain: newQueue()}
+	s := &server{role: role, count: newCounter(), ca: ca, plain: newQueue(), gate: newGate()}
 	if err := startSniffer("eth0", s.count); err != nil {
 		return err
 	}
@@ -48,7 +49,7 @@ func serveEverything(ctx context.Context, role string) error {
 	go echoPackets(udp)
 	go func() { _ = s.http().Serve(s.plain) }()
 	go s.accept(l)
-	return control(ctx, s.count, nil)
+	return control(ctx, s.count, map[string]http.HandlerFunc{"GET /waiting": s.gate.told, "POST /release": s.gate.release})
 }
 
 func (s *server) http() *http.Server {

@@ -203,3 +203,10 @@ func (p *probe) live(args []string) error {
 	}
 	return nil
 }
+
+// wait holds the step until the harness has done what the case's hook says.
+func (p *probe) wait([]string) error {
+	p.timeout = time.Minute
+	p.say("hook: %s", p.get("https://alive.test/wait", &fetchFlags{method: http.MethodGet, h1: true}))
+	return nil
+}

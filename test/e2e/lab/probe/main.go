@@ -37,6 +37,7 @@ func commands() []command {
 		{"caps", "capabilities, seccomp, uid of this process", (*probe).caps},
 		{"mounts", "mounts, devices and sockets in the file system", (*probe).mounts},
 		{"scan", "[flags] ADDRESS…      TCP ports that answer", (*probe).scan},
+		{"wait", "wait for the harness's hook, at https://alive.test/wait", (*probe).wait},
 		{"sleep", "DURATION", (*probe).sleep},
 	}
 }

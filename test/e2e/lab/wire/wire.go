@@ -16,13 +16,17 @@ const (
 	Names   = "10.200.0.53"
 	Origin  = "10.200.0.100"
 	Sink    = "10.200.0.200"
-	// Trap is the sink once more, as the default gateway of every cage.
-	Trap = "10.200.0.254"
+	// Trap is the sink once more, as the default gateway of every cage, and
+	// Detour the origin, as the gateway to its public address. They are
+	// addresses of their own: a cage never dials its gateways.
+	Trap   = "10.200.0.254"
+	Detour = "10.200.0.253"
 
 	Names6  = "fd0a:c8::53"
 	Origin6 = "fd0a:c8::100"
 	Sink6   = "fd0a:c8::200"
 	Trap6   = "fd0a:c8::254"
+	Detour6 = "fd0a:c8::253"
 
 	// OriginPublic and SinkPublic look public to the cage's guard. The first
 	// is routed to the origin, everything else that is not in the lab's
