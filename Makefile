@@ -5,7 +5,6 @@ export GOFLAGS := -trimpath -buildvcs=false
 export CGO_ENABLED := 0
 
 GO      ?= go
-VERSION ?= $(shell scripts/version)
 FUZZ    ?= 30s
 
 .DEFAULT_GOAL := help
@@ -19,16 +18,16 @@ setup: ## install what is missing: C compiler, libseccomp, nftables, mmdebstrap,
 	@scripts/setup
 
 cage: ## build the cage image into embed/cage (nothing to do when it is current)
-	@$(GO) run ./embed/image
+	@scripts/build cage
 
-build: cage ## build bin/buildcage with the cage image inside
-	$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/buildcage ./cmd/buildcage
+build: ## build bin/buildcage with the cage image inside
+	@scripts/build
 
-demo: setup build ## audit a real build, build it with the allowlist, then try a hostile one
-	@scripts/demo
+demo: setup ## audit a real build, build it with the allowlist, then try a hostile one
+	@scripts/prepare node && scripts/demo
 
-test: setup build lint ## run every test there is; none is skipped
-	@$(GO) run ./scripts/suite all
+test: setup ## run every test there is; none is skipped
+	@scripts/prepare && scripts/golangci run ./... && $(GO) run ./scripts/suite all
 
 lint: ## run golangci-lint
 	@scripts/golangci run ./...

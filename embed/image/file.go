@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/klauspost/compress/zstd"
@@ -15,9 +16,10 @@ import (
 )
 
 // writeFile creates name with what write writes, all of it or nothing, and
-// returns its digest and size.
+// returns its digest and size. What is half written has a name that go:embed
+// passes over.
 func writeFile(name string, write func(io.Writer) error) (artifact.Blob, error) {
-	tmp := name + ".tmp"
+	tmp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".tmp")
 	f, err := os.Create(tmp)
 	if err != nil {
 		return artifact.Blob{}, err
