@@ -30,6 +30,7 @@ type build struct {
 	resolvers   []netip.AddrPort
 	input       *localimage.Input
 	policy      *policyFile
+	lent        []string // named contexts that are images of the engine
 	outputs     *outputs
 	write       *target // of the allowlist; nil: none
 }
@@ -206,6 +207,7 @@ func (b *build) build(ctx context.Context, engine *docker.Engine, at runner.Endp
 		if err := b.buildx.AddContext(c.Name, c.Source); err != nil {
 			return err
 		}
+		b.lent = append(b.lent, c.Name)
 	}
 	return b.buildx.Run(ctx, buildx.Endpoint{Addr: at.Addr, Dir: at.Dir}, b.contextPath)
 }

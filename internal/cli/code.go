@@ -70,21 +70,44 @@ func (a *app) fail(err error) int {
 }
 
 // tell writes an error in two lines: what is wrong, and what to do about it.
+// A policy may have several.
 func (a *app) tell(err error) {
 	if errors.Is(err, errInterrupted) {
 		fmt.Fprintln(a.streams.err, "buildcage: interrupted")
 		return
 	}
-	cause := err.Error()
-	if many := (policy.Errors)(nil); errors.As(err, &many) && len(many) > 1 {
-		cause = fmt.Sprintf("%v (and %d more)", many[0], len(many)-1)
+	var many policy.Errors
+	if !errors.As(err, &many) {
+		a.tellOne(err)
+		return
 	}
-	fmt.Fprintf(a.streams.err, "buildcage: error: %s\n", oneLine(cause))
+	for _, one := range many[:min(len(many), maxTold)] {
+		a.tellOne(one)
+	}
+	if n := len(many) - maxTold; n > 0 {
+		a.note(fmt.Sprintf("and %d more errors", n))
+	}
+}
+
+// maxTold bounds how many errors of one file are told at once.
+const maxTold = 20
+
+func (a *app) tellOne(err error) {
+	fmt.Fprintf(a.streams.err, "buildcage: error: %s\n", oneLine(err.Error()))
 	hint := hintOf(err)
 	if hint == "" {
 		hint = "run again with --debug to see more"
 	}
 	fmt.Fprintf(a.streams.err, "buildcage: hint: %s\n", oneLine(hint))
+}
+
+// warn tells what is allowed, and may not be meant.
+func (a *app) warn(err error) {
+	line := oneLine(err.Error())
+	if hint := hintOf(err); hint != "" {
+		line += ": " + oneLine(hint)
+	}
+	fmt.Fprintf(a.streams.err, "buildcage: warning: %s\n", line)
 }
 
 // note is a line for the person that is neither an error nor a report.

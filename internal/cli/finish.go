@@ -14,6 +14,7 @@ func (b *build) finish(result *runner.Result) error {
 	r := report.Build(report.Input{
 		Records: result.Records, Complete: result.Complete, Problem: result.Problem,
 		Mode: string(b.mode), BuildExit: buildx.Exit(result.BuildErr), Interrupted: result.Interrupted,
+		File: b.input.Name, Lines: b.lines(result),
 		Config: b.policy.path, Started: result.Started, Duration: result.Duration,
 	})
 	code := r.ExitCode(b.flags.failOnBlocked)

@@ -13,6 +13,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/buildcage/buildcage/internal/docker"
+	"github.com/buildcage/buildcage/internal/dockerfile"
 	"github.com/buildcage/buildcage/internal/localimage"
 )
 
@@ -33,7 +34,16 @@ func (b *build) plan(arch string) (*localimage.Plan, error) {
 	if b.input.Dockerfile == nil || b.buildx.Calls() {
 		return nil, nil
 	}
-	opt := localimage.Options{
+	opt, err := b.reading(arch)
+	if err != nil {
+		return nil, err
+	}
+	return localimage.Read(b.input.Dockerfile, opt)
+}
+
+// reading is what the Dockerfile is read with.
+func (b *build) reading(arch string) (dockerfile.Options, error) {
+	opt := dockerfile.Options{
 		Target:    b.buildx.Value("target"),
 		BuildArgs: b.buildx.BuildArgs(),
 		Native:    platforms.Normalize(ocispecs.Platform{OS: "linux", Architecture: arch}),
@@ -45,11 +55,11 @@ func (b *build) plan(arch string) (*localimage.Plan, error) {
 	for _, text := range b.buildx.Platforms() {
 		p, err := platforms.Parse(text)
 		if err != nil {
-			return nil, err
+			return opt, err
 		}
 		opt.Platforms = append(opt.Platforms, platforms.Normalize(p))
 	}
-	return localimage.Read(b.input.Dockerfile, opt)
+	return opt, nil
 }
 
 // sourcePolicy says that a policy of buildx judges the sources of the build. It

@@ -46,6 +46,13 @@ func (b *build) loadPolicy() error {
 	if b.mode == policy.Audit {
 		cfg.Spec.Mode = policy.Audit
 	}
+	compiled, err := policy.Compile(cfg.Spec)
+	if err != nil {
+		return err
+	}
+	for _, w := range compiled.Warnings() {
+		b.warn(w)
+	}
 	b.policy = &policyFile{path: path, spec: cfg.Spec, extraCA: besides(path, cfg.ExtraCA)}
 	return nil
 }

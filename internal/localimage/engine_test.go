@@ -12,6 +12,8 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/moby/moby/client"
+
+	"github.com/buildcage/buildcage/internal/dockerfile"
 )
 
 // realEngine is the engine of the environment. Unset skips; asked for but not
@@ -53,7 +55,7 @@ func TestRealEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	native := platforms.MustParse(img.Os + "/" + img.Architecture)
-	plan, err := Read([]byte("FROM "+name+"\nCOPY --from=nowhere.example.com/nothing:1 / /\n"), Options{Native: native})
+	plan, err := Read([]byte("FROM "+name+"\nCOPY --from=nowhere.example.com/nothing:1 / /\n"), dockerfile.Options{Native: native})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,18 +15,9 @@ import (
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
-)
 
-// Options are what a Dockerfile is read with.
-type Options struct {
-	Target    string
-	BuildArgs map[string]string
-	// Platforms are the requested ones; empty: Native.
-	Platforms []ocispecs.Platform
-	Native    ocispecs.Platform // the engine's own
-	// Contexts are the names of --build-context; they replace stages and images.
-	Contexts []string
-}
+	"github.com/buildcage/buildcage/internal/dockerfile"
+)
 
 // Ref is an image that the build needs from outside the Dockerfile.
 type Ref struct {
@@ -54,22 +45,19 @@ type Forbidden struct {
 }
 
 // Read parses a Dockerfile.
-func Read(dockerfile []byte, opt Options) (*Plan, error) {
-	wanted := opt.Platforms
-	if len(wanted) == 0 {
-		wanted = []ocispecs.Platform{opt.Native}
-	}
+func Read(text []byte, opt dockerfile.Options) (*Plan, error) {
 	var plan Plan
 	all := map[string][]Ref{} // by key, one per platform
 	var order []string
-	for _, p := range wanted {
-		g, err := newGraph(dockerfile, opt, p)
+	for _, p := range opt.Wanted() {
+		g, err := dockerfile.Parse(text, opt, p)
 		if err != nil {
 			return nil, err
 		}
-		reachable := g.reachable()
-		plan.Forbidden = g.forbidden(reachable)
-		for _, r := range g.refs(reachable) {
+		reachable := g.Reachable()
+		plan.Forbidden = forbidden(g, reachable)
+		needs := images(g, reachable)
+		for _, r := range needs.clean {
 			if _, seen := all[r.Key]; !seen {
 				order = append(order, r.Key)
 			}
@@ -77,7 +65,7 @@ func Read(dockerfile []byte, opt Options) (*Plan, error) {
 				all[r.Key] = append(all[r.Key], r)
 			}
 		}
-		plan.Clashes = g.clashes(reachable)
+		plan.Clashes = needs.clashes
 	}
 	for _, key := range order {
 		// A named context is one image for all platforms.
@@ -97,12 +85,6 @@ func contains(refs []Ref, r Ref) bool {
 	return false
 }
 
-// Key is the name of an image as a named context. Buildx and the Dockerfile
-// frontend both shorten names this way.
-func Key(named reference.Named) string {
-	return strings.TrimSuffix(reference.FamiliarString(named), ":latest")
-}
-
 // parseRef makes a Ref of what stands behind FROM, or says that it is none.
 func parseRef(base string, p ocispecs.Platform, line int) (Ref, bool) {
 	if base == "" || strings.ContainsRune(base, '$') || strings.EqualFold(base, "scratch") {
@@ -113,31 +95,67 @@ func parseRef(base string, p ocispecs.Platform, line int) (Ref, bool) {
 		return Ref{}, false // BuildKit says what is wrong with it
 	}
 	named = reference.TagNameOnly(named)
-	key := Key(named)
+	key := dockerfile.Key(named)
 	if key == "context" || key == "dockerfile" {
 		return Ref{}, false // BuildKit's own contexts
 	}
 	return Ref{Name: named.String(), Key: key, Platform: p, Line: line}, true
 }
 
+// needs are the images of the reachable stages that the caller does not replace.
+type needs struct {
+	clean   []Ref
+	clashes []Ref // those that share their name with a stage
+}
+
+func images(g *dockerfile.Graph, reachable []int) needs {
+	var n needs
+	add := func(base string, p ocispecs.Platform, line int) {
+		r, ok := parseRef(base, p, line)
+		switch {
+		case !ok || g.Context(r.Key):
+		case g.Named(r.Key):
+			n.clashes = append(n.clashes, r)
+		default:
+			n.clean = append(n.clean, r)
+		}
+	}
+	for _, i := range reachable {
+		st := g.Stages[i]
+		p := g.Platform
+		if parsed, err := platforms.Parse(st.Platform); st.Platform != "" && err == nil {
+			p = platforms.Normalize(parsed)
+		}
+		if g.Bases[i] < 0 {
+			add(st.BaseName, p, dockerfile.Line(st.Location))
+		}
+		for _, s := range dockerfile.Sources(st) {
+			if _, stage := g.Find(s.From); !stage {
+				add(s.From, g.Platform, s.Line)
+			}
+		}
+	}
+	return n
+}
+
 // forbidden are the options of RUN that no cage grants.
-func (g *graph) forbidden(reachable []int) []Forbidden {
+func forbidden(g *dockerfile.Graph, reachable []int) []Forbidden {
 	var out []Forbidden
 	for _, i := range reachable {
-		for _, cmd := range g.stages[i].Commands {
+		for _, cmd := range g.Stages[i].Commands {
 			run, ok := cmd.(*instructions.RunCommand)
 			if !ok {
 				continue
 			}
 			if mode := instructions.GetNetwork(run); mode == instructions.NetworkHost {
-				out = append(out, Forbidden{Line: line(run.Location()), Option: "--network=host"})
+				out = append(out, Forbidden{Line: dockerfile.Line(run.Location()), Option: "--network=host"})
 			}
 			if mode := instructions.GetSecurity(run); mode == instructions.SecurityInsecure {
-				out = append(out, Forbidden{Line: line(run.Location()), Option: "--security=insecure"})
+				out = append(out, Forbidden{Line: dockerfile.Line(run.Location()), Option: "--security=insecure"})
 			}
 			for _, d := range instructions.GetDevices(run) {
 				if d.Required {
-					out = append(out, Forbidden{Line: line(run.Location()), Option: "--device=" + d.Name})
+					out = append(out, Forbidden{Line: dockerfile.Line(run.Location()), Option: "--device=" + d.Name})
 				}
 			}
 		}

@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/tools/txtar"
+
+	"github.com/buildcage/buildcage/internal/dockerfile"
 )
 
 // TestRead runs testdata/read/*.txtar: a Dockerfile, options, and the plan.
@@ -38,9 +40,9 @@ func TestRead(t *testing.T) {
 	}
 }
 
-func options(t *testing.T, text string) Options {
+func options(t *testing.T, text string) dockerfile.Options {
 	t.Helper()
-	opt := Options{Native: platforms.MustParse("linux/amd64"), BuildArgs: map[string]string{}}
+	opt := dockerfile.Options{Native: platforms.MustParse("linux/amd64"), BuildArgs: map[string]string{}}
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch name {
@@ -81,9 +83,9 @@ func describe(p *Plan, err error) string {
 func FuzzRead(f *testing.F) {
 	f.Add("ARG A=b\nFROM $A AS c\nRUN --mount=from=x,target=/y z\nFROM c\nCOPY --from=0 a b\n", "c")
 	f.Add("# escape=`\nFROM a:1@sha256:"+strings.Repeat("0", 64)+"\nRUN <<EOF\nx\nEOF\n", "")
-	f.Fuzz(func(t *testing.T, dockerfile, target string) {
-		opt := Options{Target: target, Native: ocispecs.Platform{OS: "linux", Architecture: "amd64"}}
-		plan, err := Read([]byte(dockerfile), opt)
+	f.Fuzz(func(t *testing.T, text, target string) {
+		opt := dockerfile.Options{Target: target, Native: ocispecs.Platform{OS: "linux", Architecture: "amd64"}}
+		plan, err := Read([]byte(text), opt)
 		if err != nil {
 			return
 		}

@@ -22,6 +22,8 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/buildcage/buildcage/internal/dockerfile"
 )
 
 // engine answers the three requests that a Store makes, over HTTP.
@@ -124,9 +126,9 @@ func inspect(id, arch string, digests ...string) string {
 	return string(dt)
 }
 
-func refs(t *testing.T, dockerfile string) []Ref {
+func refs(t *testing.T, text string) []Ref {
 	t.Helper()
-	plan, err := Read([]byte(dockerfile), Options{Native: ocispecs.Platform{OS: "linux", Architecture: "amd64"}})
+	plan, err := Read([]byte(text), dockerfile.Options{Native: ocispecs.Platform{OS: "linux", Architecture: "amd64"}})
 	if err != nil {
 		t.Fatal(err)
 	}

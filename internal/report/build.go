@@ -24,6 +24,7 @@ func Build(in Input) *Report {
 		s.record(r, &rec)
 	}
 	r.checkEnds(in.Records)
+	s.place(in)
 	s.lists(r)
 	r.Suggested = suggestions(s.targets.keys)
 	r.count()
@@ -123,6 +124,15 @@ func (s *sums) step(e *event.Step) {
 	}
 	if e.Exit != nil {
 		st.Exit = e.Exit
+	}
+}
+
+// place gives steps their lines.
+func (s *sums) place(in Input) {
+	for _, st := range s.steps.vals {
+		if line := in.Lines[st.ID]; st.Line == 0 && line > 0 {
+			st.File, st.Line = event.Clean(in.File), line
+		}
 	}
 }
 

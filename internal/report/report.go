@@ -41,6 +41,11 @@ type Input struct {
 	Complete bool   // the records decoded up to the end record and nothing failed
 	Problem  string // one line: why not complete
 
+	// File and Lines say where in which Dockerfile the steps are, by id, for
+	// those whose records don't.
+	File  string
+	Lines map[string]int
+
 	Mode        string // empty: what the start record says
 	BuildExit   int    // the build's exit code
 	Interrupted bool

@@ -1,7 +1,8 @@
-package localimage
+package dockerfile
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
@@ -58,12 +59,26 @@ func predefined(opt Options, target ocispecs.Platform, last string) []string {
 	return env
 }
 
+// Key is the name of an image as a named context. Buildx and the Dockerfile
+// frontend both shorten names this way.
+func Key(named reference.Named) string {
+	return strings.TrimSuffix(reference.FamiliarString(named), ":latest")
+}
+
 func contextKeys(names []string) map[string]bool {
 	out := map[string]bool{}
 	for _, n := range names {
-		if named, err := reference.ParseNormalizedNamed(n); err == nil {
-			out[Key(named)] = true
+		if key, ok := key(n); ok {
+			out[key] = true
 		}
 	}
 	return out
+}
+
+func key(name string) (string, bool) {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return "", false
+	}
+	return Key(named), true
 }
