@@ -21,6 +21,9 @@ const Select = "BUILDCAGE_BATTERY"
 // is written when all cases ran.
 const TableFile = "BUILDCAGE_BATTERY_TABLE"
 
+// labWait is how long another lab on this machine may keep this one waiting.
+const labWait = 30 * time.Minute
+
 func selected(c *Case) bool {
 	choice := os.Getenv(Select)
 	switch choice {
@@ -78,7 +81,7 @@ func open(t *testing.T) *Battery {
 	if _, err := os.Stat(b.Binary); err != nil {
 		t.Fatalf("%v: run make build first", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), labWait)
 	defer cancel()
 	if b.Lab, err = lab.Start(ctx, repo); err != nil {
 		t.Fatal(err)

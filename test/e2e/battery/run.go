@@ -214,7 +214,14 @@ func (r *Run) collect(ctx context.Context) (err error) {
 		flows, lost := c.Flows()
 		t.Uplink, t.Lost = append(t.Uplink, flows...), t.Lost+lost
 	}
-	return nil
+	if r.Mode == Uncaged {
+		return nil
+	}
+	left, err := r.Lab.Left(ctx)
+	if left != "" {
+		r.Problems = append(r.Problems, "a cage is left: "+left)
+	}
+	return err
 }
 
 // records reads the record as the cage wrote it, with the product's own strict
@@ -250,8 +257,8 @@ func (r *Run) judge() error {
 	if err != nil {
 		return err
 	}
-	if len(r.Lab.Cages()) == 0 && len(records) > 0 {
-		return errors.New("a cage ran, and the lab never saw it")
+	if err := r.watched(records); err != nil {
+		return err
 	}
 	list, err := flatten(records)
 	if err != nil {
@@ -275,6 +282,27 @@ func (r *Run) judge() error {
 		}
 		r.Log("%s", r.Traffic.summary())
 		r.Log("exit %d\n%s", r.Code, tail(r.Stderr))
+	}
+	return nil
+}
+
+// watched makes sure that traps and capture were in place before the first
+// step: else an empty sink says nothing.
+func (r *Run) watched(records []event.Record) error {
+	cages := r.Lab.Cages()
+	if len(cages) == 0 && len(records) > 0 {
+		return errors.New("a cage ran, and the lab never saw it")
+	}
+	for _, rec := range records {
+		if rec.Step == nil {
+			continue
+		}
+		for _, c := range cages {
+			if rec.Time.Before(c.Attached) {
+				return fmt.Errorf("a step began %v before the lab watched its cage", c.Attached.Sub(rec.Time))
+			}
+		}
+		break
 	}
 	return nil
 }

@@ -41,8 +41,13 @@ func (t *Traffic) count(e *Expectation) int64 {
 		if !ok {
 			return -1
 		}
-		return state.Tokens["tcp "+t.Token] + state.Tokens["udp "+t.Token] + state.Tokens["http "+t.Token] +
-			state.Tokens["https "+t.Token] + state.Tokens["ws "+t.Token] + state.Tokens["dns "+t.Token] + state.Tokens["icmp "+t.Token]
+		var n int64
+		for where, k := range state.Tokens {
+			if strings.HasSuffix(where, " "+t.Token) {
+				n += k
+			}
+		}
+		return n
 	}
 	state := t.Origin
 	if e.Kind == "sink" {

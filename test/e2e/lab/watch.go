@@ -25,6 +25,8 @@ type Cage struct {
 	ID  string
 	Run string // the run's id
 	PID int    // of its first process, on this machine
+	// Attached is when traps and capture were in place. What ran before was not seen.
+	Attached time.Time
 	*Capture
 	err error
 }
@@ -74,6 +76,7 @@ func (l *Lab) connect(ctx context.Context, id string) {
 	c := &Cage{ID: id, Run: fields[1]}
 	c.PID, _ = strconv.Atoi(fields[0])
 	c.Capture, c.err = attach(c.PID)
+	c.Attached = time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cages[c.Run] = c
@@ -122,6 +125,11 @@ func (l *Lab) Cages() []*Cage {
 		list = append(list, c)
 	}
 	return list
+}
+
+// Left lists cages that outlived their run.
+func (l *Lab) Left(ctx context.Context) (string, error) {
+	return docker(ctx, "ps", "-a", "--filter", "label="+contract.LabelRun, "--filter", "network="+Network, "--format", "{{.Names}} {{.Status}}")
 }
 
 // attach starts a capture in the namespace of a process and leads everything
