@@ -107,8 +107,8 @@ func (l *Lab) leadsToSink(ctx context.Context, space netns.NsHandle, addr string
 	if err != nil {
 		return err
 	}
-	for _, a := range s.Arrivals {
-		if a.Orig.Addr().String() == addr {
+	for _, f := range s.Flows { // counted at the packet, so before the connection stood
+		if f.Dst.String() == addr && f.SYNs > 0 {
 			return nil
 		}
 	}
