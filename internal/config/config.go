@@ -103,8 +103,10 @@ func Find(contextDir, workDir string) (string, error) {
 	return "", nil
 }
 
-// Allow adds the rules of a flag to the top level: one or more, separated by
-// white space. The error is a policy.Errors; nothing is added then.
+// Allow adds the rules of a flag: one or more, separated by white space. Who
+// types a flag means the build, so the rules hold at the top level and in every
+// entry of steps: but those with network: none. The builder's rules are its
+// own. The error is a policy.Errors; nothing is added then.
 func (c *Config) Allow(list policy.List, text string) error {
 	texts := c.Spec.Rules.Of(list)
 	if texts == nil {
@@ -130,5 +132,11 @@ func (c *Config) Allow(list policy.List, text string) error {
 		return errs
 	}
 	*texts = append(*texts, add...)
+	for i := range c.Spec.Steps {
+		if s := &c.Spec.Steps[i]; s.Network == "" {
+			own := s.Rules.Of(list)
+			*own = append(*own, add...)
+		}
+	}
 	return nil
 }

@@ -178,6 +178,33 @@ func TestSize(t *testing.T) {
 	}
 }
 
+// Flags reach the steps with rules of their own too, but open no network: none
+// and nothing for the builder.
+func TestAllowEverywhere(t *testing.T) {
+	cfg, err := Load(Name, []byte("version: 1\nsteps:\n  - run: a\n    allowed_https_rules: [own.test]\n  - run: b\n    network: none\n  - run: c\nbuilder: {}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.Allow(policy.HTTPSRules, "flag.test"); err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Compile(cfg.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		step policy.Step
+		want bool
+	}{
+		{policy.Step{Command: "a"}, true}, {policy.Step{Command: "b"}, false}, {policy.Step{Command: "c"}, true},
+		{policy.Step{Command: "d"}, true}, {policy.Step{}, false}, {policy.Step{Builder: true}, false},
+	} {
+		if d := p.For(c.step).Judge(policy.Target{Protocol: policy.TLS, Name: "flag.test", Port: 443}); d.Allowed != c.want {
+			t.Errorf("step %+v: allowed %t", c.step, d.Allowed)
+		}
+	}
+}
+
 func TestAllow(t *testing.T) {
 	c := Default()
 	if err := c.Allow(policy.HTTPSRules, "a.test b.test:8443"); err != nil {

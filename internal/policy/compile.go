@@ -5,6 +5,8 @@ import "slices"
 const (
 	echAllow    = "allow"
 	networkNone = "none"
+
+	builderSection = "builder"
 )
 
 // section is one set of allow lists: the top level, a step entry, the builder.
@@ -41,7 +43,7 @@ func Compile(spec Spec) (*Policy, error) {
 		p.steps = append(p.steps, c.entry(i, &spec.Steps[i]))
 	}
 	if spec.Builder != nil {
-		p.builder = c.section(spec.Builder, "builder", "")
+		p.builder = c.section(spec.Builder, builderSection, "")
 	}
 	if len(c.errs) > 0 {
 		return nil, c.errs

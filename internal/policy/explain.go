@@ -32,6 +32,23 @@ func (s *Scope) Explain(t Target) Explanation {
 	return e
 }
 
+// Lacking are the sections that need a rule before a target is allowed: indexes
+// of entries of steps:, -1 for any other section. More than one where it is
+// not certain which entry selects the step. Nil where no rule helps, or none is needed.
+func (s *Scope) Lacking(t Target) []int {
+	list, ok := listOf(t.Protocol)
+	if !ok || !t.valid() || s.NetworkNone() {
+		return nil
+	}
+	var lacking []int
+	for _, section := range s.sections {
+		if section.lists[list].find(t) == nil {
+			lacking = append(lacking, section.entry)
+		}
+	}
+	return lacking
+}
+
 // Line is the YAML to add: "allowed_https_rules: pypi.org:443". Empty when
 // there is nothing to add.
 func (e Explanation) Line() string {
@@ -47,8 +64,8 @@ func (e Explanation) Line() string {
 
 // Flag is the same as a flag: "--allow-https pypi.org:443".
 func (e Explanation) Flag() string {
-	if e.Add == "" || e.Section != "" {
-		return "" // flags add to the top level only
+	if e.Add == "" || e.Section == builderSection {
+		return "" // flags are for steps
 	}
 	add := e.Add
 	if strings.HasPrefix(add, "[") {

@@ -166,7 +166,7 @@ func TestExplain(t *testing.T) {
 		{Step{Command: "x"}, tls("telemetry.test"), `telemetry.test:443 (tls): refused, as expected, by "telemetry.test" (f:9:1)`, "", ""},
 		{Step{Command: "make"}, tls("pypi.org"), `pypi.org:443 (tls): refused: network: none (f:6:3)`, "", ""},
 		{Step{Command: "npm ci"}, tls("pypi.org"), `pypi.org:443 (tls): refused: no rule (f:7:3)`,
-			"allowed_https_rules: pypi.org:443", ""},
+			"allowed_https_rules: pypi.org:443", "--allow-https pypi.org:443"},
 		{Step{Builder: true}, tls("pypi.org"), `pypi.org:443 (tls): allowed: not restricted`, "", ""},
 		{Step{Command: "x"}, Target{Protocol: IP, Addr: netip.MustParseAddr("2001:db8::1"), Port: 443},
 			`[2001:db8::1]:443 (ip): refused: no rule`,
@@ -175,6 +175,39 @@ func TestExplain(t *testing.T) {
 		e := p.For(c.step).Explain(c.target)
 		if diff := cmp.Diff([]string{c.text, c.line, c.flag}, []string{e.String(), e.Line(), e.Flag()}); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", c.target, diff)
+		}
+	}
+}
+
+// Lacking names every section that refuses, and none where no rule helps.
+func TestLacking(t *testing.T) {
+	spec := Spec{
+		Rules: RuleTexts{HTTPS: texts("", "top.test", "both.test")},
+		Steps: []StepSpec{
+			{Run: "make*", Network: "none"},
+			{Stage: "deps", Rules: RuleTexts{HTTPS: texts("", "both.test")}},
+		},
+		Builder: &RuleTexts{},
+	}
+	p := compiled(t, spec)
+	tls := func(name string) Target { return Target{Protocol: TLS, Name: name, Port: 443} }
+	for _, c := range []struct {
+		step   Step
+		target Target
+		want   []int
+	}{
+		{Step{Command: "x", Stage: "deps"}, tls("top.test"), []int{1}},
+		{Step{Command: "x", Stage: "deps"}, tls("both.test"), nil},
+		{Step{Command: "x", Stage: "other"}, tls("a.test"), []int{-1}},
+		{Step{Command: "x"}, tls("a.test"), []int{1, -1}},
+		{Step{Command: "x"}, tls("top.test"), []int{1}},
+		{Step{Command: "make"}, tls("a.test"), nil},
+		{Step{Builder: true}, tls("a.test"), []int{-1}},
+		{Step{Command: "x", Stage: "deps"}, tls("*.test"), nil},
+		{Step{Command: "x", Stage: "deps"}, Target{}, nil},
+	} {
+		if diff := cmp.Diff(c.want, p.For(c.step).Lacking(c.target)); diff != "" {
+			t.Errorf("%+v to %v (-want +got):\n%s", c.step, c.target, diff)
 		}
 	}
 }
