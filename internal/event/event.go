@@ -57,21 +57,43 @@ const BuilderStep = "builder"
 
 // Step says that a step began (Exit nil) or ended (Exit set); same ID.
 type Step struct {
-	ID      string        `json:"id"`
-	Build   string        `json:"build,omitempty"`
-	Vertex  string        `json:"vertex,omitempty"` // digest
-	Name    string        `json:"name,omitempty"`   // BuildKit's vertex name, "[deps 3/5] RUN npm ci"
-	Command string        `json:"command"`          // without the shell
-	Stage   string        `json:"stage,omitempty"`
-	File    string        `json:"file,omitempty"`
-	Line    int           `json:"line,omitempty"`
-	Secrets []string      `json:"secrets,omitempty"` // mount targets of secrets and ssh
-	Network string        `json:"network,omitempty"` // "none" when the step has none
-	Addrs   []netip.Addr  `json:"addrs,omitempty"`
-	Cached  bool          `json:"cached,omitempty"`
-	Exit    *int          `json:"exit,omitempty"`
-	Took    time.Duration `json:"took_ns,omitempty"`
+	ID      string       `json:"id"`
+	Build   string       `json:"build,omitempty"`
+	Vertex  string       `json:"vertex,omitempty"` // digest
+	Name    string       `json:"name,omitempty"`   // BuildKit's vertex name, "[deps 3/5] RUN npm ci"
+	Command string       `json:"command"`          // without the shell
+	Stage   string       `json:"stage,omitempty"`
+	File    string       `json:"file,omitempty"`
+	Line    int          `json:"line,omitempty"`
+	Secrets []string     `json:"secrets,omitempty"` // mount targets of secrets and ssh
+	Network string       `json:"network,omitempty"` // "none" when the step has none
+	Addrs   []netip.Addr `json:"addrs,omitempty"`
+	Cached  bool         `json:"cached,omitempty"`
+	// Evidence, of a cached step: what is known of when it ran. What it did then
+	// follows as records of this step, judged anew; connections have the flag "cached".
+	Evidence *Evidence     `json:"evidence,omitempty"`
+	Exit     *int          `json:"exit,omitempty"`
+	Took     time.Duration `json:"took_ns,omitempty"`
 }
+
+// Evidence is how a cached step was judged without running.
+type Evidence struct {
+	Verdict EvidenceVerdict `json:"verdict"`
+	At      time.Time       `json:"at,omitzero"` // when it ran last, under observation
+	// PolicyDigest is that of the policy it ran under.
+	PolicyDigest string `json:"policy_digest,omitempty"`
+	Runs         int    `json:"runs,omitempty"` // that it may be the result of
+	Doubt        string `json:"doubt,omitempty"`
+}
+
+// EvidenceVerdict is what today's policy makes of a cached step.
+type EvidenceVerdict string
+
+const (
+	EvidenceMissing  EvidenceVerdict = "missing"  // it was never observed, or not all of it
+	EvidenceClean    EvidenceVerdict = "clean"    // all that it did would be allowed, or is expected
+	EvidenceViolates EvidenceVerdict = "violates" // it did what would be refused
+)
 
 // DNS is a question that the nameserver answered.
 type DNS struct {
@@ -115,7 +137,7 @@ type Conn struct {
 	Rule     string         `json:"rule,omitempty"`
 	RulePos  string         `json:"rule_pos,omitempty"`
 	Expected bool           `json:"expected,omitempty"` // refused by a known_blocked rule
-	Flags    []string       `json:"flags,omitempty"`    // ech, rerouted, websocket, private
+	Flags    []string       `json:"flags,omitempty"`    // ech, rerouted, websocket, private, cached
 	Up       int64          `json:"bytes_up,omitempty"`
 	Down     int64          `json:"bytes_down,omitempty"`
 	Took     time.Duration  `json:"took_ns,omitempty"`
@@ -139,6 +161,16 @@ type Drop struct {
 	Dest     netip.AddrPort `json:"dest"`     // port 0 where there is none
 	Name     string         `json:"name,omitempty"`
 	Fold
+}
+
+// Noise says that a kernel sends such a packet of its own accord when a link
+// comes up, whatever the step does: router and neighbour discovery and
+// multicast reports, to groups that never leave a link. It is refused like
+// anything else, but it fails no build.
+func (d *Drop) Noise() bool {
+	a := d.Dest.Addr().Unmap()
+	return d.Protocol == "icmpv6" && a.Is6() && a.IsLinkLocalMulticast() ||
+		d.Protocol == "igmp" && a == netip.AddrFrom4([4]byte{224, 0, 0, 22})
 }
 
 // Source is something that the builder itself fetched or sent.

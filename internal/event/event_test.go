@@ -36,7 +36,7 @@ func sample() []Record {
 		{Conn: &Conn{Step: "s1", Protocol: "http", Name: "dl-cdn.alpinelinux.org", Port: 80, Method: "GET", Path: "/x", Request: 2, Verdict: Failed, Reason: UpstreamError, Detail: "connection refused"}},
 		{Drop: &Drop{Step: "s1", Protocol: "udp", Dest: at("192.0.2.10:53"), Name: "x.example.com", Fold: Fold{Count: 3}}},
 		{Source: &Source{Ref: "FROM node:22", Host: "registry-1.docker.io", Down: 12}},
-		{Step: &Step{ID: "s1", Command: "npm ci", Exit: &exit, Took: time.Minute}},
+		{Step: &Step{ID: "s1", Command: "npm ci", Exit: &exit, Took: time.Minute, Evidence: &Evidence{Verdict: EvidenceClean, Runs: 1}}},
 		{End: &End{Reason: "sealed"}},
 	}
 }

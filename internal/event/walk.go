@@ -28,6 +28,7 @@ func clone(r Record) Record {
 	}
 	if s := r.Step; s != nil {
 		s.Secrets, s.Addrs = slices.Clone(s.Secrets), slices.Clone(s.Addrs)
+		s.Evidence = copied(s.Evidence)
 	}
 	if c := r.Conn; c != nil {
 		c.Flags = slices.Clone(c.Flags)
@@ -95,6 +96,11 @@ func (s *Step) walk(v visitor) {
 	v.text(&s.ID, true)
 	for _, t := range []*string{&s.Build, &s.Vertex, &s.Name, &s.Command, &s.Stage, &s.File, &s.Network} {
 		v.text(t, false)
+	}
+	if e := s.Evidence; e != nil {
+		v.text((*string)(&e.Verdict), true)
+		v.text(&e.PolicyDigest, false)
+		v.text(&e.Doubt, false)
 	}
 	v.list(&s.Secrets)
 	for i := range s.Addrs {

@@ -1,26 +1,17 @@
 package report
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/buildcage/buildcage/internal/event"
 )
 
-var (
-	linkMulticast6 = netip.MustParsePrefix("ff02::/16")
-	igmpReports    = netip.MustParseAddr("224.0.0.22")
-)
-
 // Noise says that a kernel sends such a packet of its own accord when a link
 // comes up, whatever the step does: router and neighbour discovery and
 // multicast reports, to groups that never leave a link. It is refused like
 // anything else, but it fails no build.
-func Noise(d *event.Drop) bool {
-	a := d.Dest.Addr()
-	return d.Protocol == "icmpv6" && linkMulticast6.Contains(a) || d.Protocol == "igmp" && a.Unmap() == igmpReports
-}
+func Noise(d *event.Drop) bool { return d.Noise() }
 
 func (p *Period) saw(t time.Time, f event.Fold) {
 	first, last := f.First, f.Last

@@ -18,7 +18,7 @@ func Line(r event.Record, scope *policy.Scope) (step, line string) {
 	switch {
 	case r.Conn != nil && r.Conn.Verdict == event.Blocked && !r.Conn.Expected:
 		return r.Conn.Step, finish(conn(r.Conn, scope))
-	case r.Drop != nil && !quiet(r.Drop):
+	case r.Drop != nil && !r.Drop.Noise():
 		return r.Drop.Step, finish(drop(r.Drop))
 	case r.DNS != nil && r.DNS.Reason != "":
 		return r.DNS.Step, finish("refused dns question for " + r.DNS.Name + " (" + string(r.DNS.Reason) + ")")
@@ -120,10 +120,4 @@ func drop(d *event.Drop) string {
 		to = d.Name + " (" + to + ")"
 	}
 	return "refused " + d.Protocol + " to " + to + ": only TCP leaves the cage"
-}
-
-// quiet is what the kernel of a step sends by itself when its link comes up.
-func quiet(d *event.Drop) bool {
-	a := d.Dest.Addr().Unmap()
-	return a.IsLinkLocalMulticast() && (d.Protocol == "icmpv6" || d.Protocol == "igmp")
 }
