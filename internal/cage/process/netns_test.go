@@ -104,9 +104,8 @@ func (s *stage) accept() found {
 
 func (s *stage) look(conn *net.TCPConn) (f found) {
 	defer conn.Close()
-	client, server := conn.RemoteAddr().(*net.TCPAddr).AddrPort(), conn.LocalAddr().(*net.TCPAddr).AddrPort()
 	begin := time.Now()
-	f.Process = s.finder.Find(s.step, client, server)
+	f.Process = s.finder.Find(s.step, conn, conn.LocalAddr().(*net.TCPAddr).AddrPort())
 	f.took = time.Since(begin)
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	f.truth, f.err = readTruth(conn)
@@ -246,6 +245,8 @@ func TestParallel(t *testing.T) {
 		f.check(t, f.mark)
 		if f.Process != nil && f.PID != 0 {
 			named++
+		} else {
+			t.Logf("%v: %+v", f.took, f.Process)
 		}
 		seen[f.mark] = true
 	}
@@ -260,7 +261,11 @@ func TestUnknown(t *testing.T) {
 		return
 	}
 	s := newStage(t, 2)
-	a, b := netip.MustParseAddrPort("198.19.0.2:1"), netip.MustParseAddrPort("198.19.0.1:1")
+	s.start("stay", "elsewhere")
+	a, err := s.listener.AcceptTCP()
+	must(t, err)
+	defer a.Close()
+	b := netip.MustParseAddrPort("198.19.0.1:1")
 	if p := s.finder.Find(s.step, a, b); p == nil || !p.Gone || p.Note != process.NoteClosed {
 		t.Errorf("no such socket: %+v", p)
 	}
@@ -349,7 +354,8 @@ func TestNothingStaysOpen(t *testing.T) {
 	if after := open(); after != before {
 		t.Errorf("%d files before, %d after", before, after)
 	}
-	if p := finder.Find(s.step, netip.AddrPort{}, netip.AddrPort{}); p == nil || p.PID != 0 {
-		t.Errorf("after the end: %+v", p)
+	s.start("stay", "after")
+	if f := s.accept(); f.Process == nil || f.PID != 0 {
+		t.Errorf("after the end: %+v", f.Process)
 	}
 }

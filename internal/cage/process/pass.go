@@ -12,9 +12,6 @@ import (
 const (
 	passLimit  = 25 * time.Millisecond // of one pass over all processes
 	maxHolders = 16                    // of one socket that are told apart
-	// youth is the age, in clock ticks, below which a process may have been
-	// started after the connection that it holds.
-	youth = 2
 )
 
 // search is one lookup that waits for a pass.

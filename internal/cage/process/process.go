@@ -20,14 +20,11 @@ package process
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/event"
@@ -48,8 +45,9 @@ const (
 )
 
 // patience is how long a lookup may take. It is longer than a connection ever
-// waits for it: a machine that compiles on all processors is slow to answer.
-const patience = 50 * time.Millisecond
+// waits for it: a machine that compiles on all processors is slow to answer,
+// and most connections are recorded when they end.
+const patience = 250 * time.Millisecond
 
 // maxWaiting is how many lookups may wait for the next pass.
 const maxWaiting = 512
@@ -127,24 +125,28 @@ func (f *Finder) Close() {
 	f.table.close()
 }
 
-// Find returns who in s opened the connection from client to server, as the
-// client sees its two ends. It is called as soon as the connection was
-// accepted, and answers within patience. It returns nil where no process can be
-// known: for what is no step, or has no network of its own.
-func (f *Finder) Find(s *step.Step, client, server netip.AddrPort) *event.Process {
-	born := ticks()
-	late := time.NewTimer(patience)
-	defer late.Stop()
+// Find returns who in s opened the accepted connection client, which it meant
+// for server. It is called as soon as the connection was accepted, and answers
+// within patience. It returns nil where no process can be known: for what is
+// no step, or has no network of its own.
+func (f *Finder) Find(s *step.Step, client *net.TCPConn, server netip.AddrPort) *event.Process {
 	if s == nil || s.NetNS == "" {
 		return nil
 	}
+	born := opened(client)
+	late := time.NewTimer(patience)
+	defer late.Stop()
 	f.mu.Lock()
 	sp := f.steps[s]
 	f.mu.Unlock()
 	if sp == nil {
 		return &event.Process{Note: NoteEnded}
 	}
-	inode, err := sp.inode(client, server)
+	remote, ok := client.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return &event.Process{Gone: true, Note: NoteClosed}
+	}
+	inode, err := sp.inode(unmapped(remote.AddrPort()), server)
 	switch {
 	case errors.Is(err, errNoSocket):
 		return &event.Process{Gone: true, Note: NoteClosed}
@@ -202,73 +204,5 @@ func (f *Finder) run() {
 		}
 		f.mu.Unlock()
 		f.pass(batch)
-	}
-}
-
-// clockTick is the unit of process start times: the kernel's USER_HZ is 100 on
-// every platform that Go runs on.
-const clockTick = 10 * time.Millisecond
-
-// ticks is the time since boot in the unit of process start times.
-func ticks() uint64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return 0 // everything is younger: nobody is named
-	}
-	return uint64(time.Duration(ts.Nano()) / clockTick)
-}
-
-// space is the network namespace of one step.
-type space struct {
-	path string
-
-	mu     sync.Mutex
-	opened bool
-	closed bool
-	err    error
-	diag   *diag
-	net    uint64 // inode of the namespace
-	last   int    // id of the process that the last lookup found; only passes use it
-}
-
-// inode returns the inode of the step's socket.
-func (sp *space) inode(client, server netip.AddrPort) (uint64, error) {
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	if sp.closed {
-		return 0, errNoSocket
-	}
-	if !sp.opened {
-		sp.opened = true
-		sp.err = sp.open()
-	}
-	if sp.err != nil {
-		return 0, sp.err
-	}
-	return sp.diag.inode(client, server)
-}
-
-func (sp *space) open() error {
-	ns, err := os.Open(sp.path)
-	if err != nil {
-		return fmt.Errorf("opening the step's network namespace: %w", err)
-	}
-	defer ns.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(ns.Fd()), &st); err != nil {
-		return fmt.Errorf("reading the step's network namespace: %w", err)
-	}
-	sp.net = st.Ino
-	sp.diag, err = dialDiag(int(ns.Fd()))
-	return err
-}
-
-func (sp *space) close() {
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	sp.closed = true
-	if sp.diag != nil {
-		sp.diag.close()
-		sp.diag = nil
 	}
 }

@@ -1,0 +1,40 @@
+package process
+
+import (
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// clockTick is the unit of process start times: the kernel's USER_HZ is 100 on
+// every platform that Go runs on.
+const clockTick = 10 * time.Millisecond
+
+// youth is the age of a connection, in clock ticks, by which it may seem
+// younger than it is: its age comes in the kernel's own ticks. What was started
+// so shortly before a connection may have been started after it.
+const youth = 3
+
+// opened is when the accepted connection was established, in clock ticks since
+// boot: what was started later did not open it. It may have waited to be
+// accepted for long. 0 is unknown, and makes everything look younger.
+func opened(conn *net.TCPConn) uint64 {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var info *unix.TCPInfo
+	var now unix.Timespec
+	controlled := raw.Control(func(fd uintptr) {
+		if err = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err == nil {
+			info, err = unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
+		}
+	})
+	if controlled != nil || err != nil || info.Data_segs_out > 0 {
+		return 0
+	}
+	// Nothing was sent yet: then the time since the last sending is the age.
+	age := time.Duration(info.Last_data_sent) * time.Millisecond
+	return uint64(max(0, time.Duration(now.Nano())-age) / clockTick)
+}
