@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -139,18 +141,27 @@ func TestCurrent(t *testing.T) {
 	}
 }
 
-// Two builds of two copies of the source tree give the same image. The second
-// one links every program again; compiled packages may come from Go's cache.
+// Two builds of two copies of the source tree give the same image. The first
+// is what this tree embeds, from whenever it was built. The second one links every
+// program again; compiled packages may come from Go's cache.
 func TestReproducible(t *testing.T) {
 	if os.Getenv("BUILDCAGE_TEST_IMAGE") == "" {
-		t.Skip("builds the whole cage image twice: set BUILDCAGE_TEST_IMAGE=1")
+		t.Skip("builds the whole cage image: set BUILDCAGE_TEST_IMAGE=1")
 	}
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	one := buildIn(t, root)
-	two := buildIn(t, copyTree(t, root))
+	one, _ := build(t, &Builder{
+		Root: root,
+		Out:  filepath.Join(root, "embed", "cage", runtime.GOARCH),
+		Work: filepath.Join(root, ".cache", "cage", runtime.GOARCH),
+	})
+	work := t.TempDir()
+	two, built := build(t, &Builder{Root: copyTree(t, root), Out: t.TempDir(), Work: work})
+	if !built {
+		t.Fatal("an empty directory counts as current")
+	}
 	if diff := cmp.Diff(one, two); diff != "" {
 		t.Errorf("two builds (-one +two):\n%s", diff)
 	}
@@ -158,20 +169,23 @@ func TestReproducible(t *testing.T) {
 	if one.Tar.Size > limit {
 		t.Errorf("image is %d bytes, the limit is %.0f", one.Tar.Size, float64(limit))
 	}
+	for program, module := range map[string]string{"buildkitd": "buildkit", "runc": "runc"} {
+		out, err := exec.Command(filepath.Join(work, "bin", program), "--version").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), strings.TrimPrefix(two.Versions[module], "v")) {
+			t.Errorf("%s says %q, %v; want version %s", program, out, err, two.Versions[module])
+		}
+	}
 }
 
-func buildIn(t *testing.T, root string) *artifact.Manifest {
+func build(t *testing.T, b *Builder) (*artifact.Manifest, bool) {
 	t.Helper()
 	var log bytes.Buffer
-	b := &Builder{Root: root, Arch: runtime.GOARCH, Out: t.TempDir(), Work: t.TempDir(), Log: &log}
+	b.Arch, b.Log = runtime.GOARCH, &log
 	m, built, err := b.Build(t.Context())
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &log)
 	}
-	if !built {
-		t.Fatal("an empty directory counts as current")
-	}
-	return m
+	return m, built
 }
 
 // copyTree copies what the image is built from.
