@@ -8,12 +8,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"golang.org/x/sys/unix"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/buildcage/buildcage/internal/cage/control"
 	"github.com/buildcage/buildcage/internal/cage/runtime"
