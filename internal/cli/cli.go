@@ -4,7 +4,8 @@
 // What the person sees, and where:
 //
 //	stderr  progress and messages of buildx; "buildcage: error: CAUSE" and
-//	        "buildcage: hint: WHAT TO DO", always these two lines; the report as text
+//	        "buildcage: hint: WHAT TO DO", always these two lines; "buildcage:
+//	        warning: WHAT" for rules wider than most people mean; the report as text
 //	stdout  the product, and only when asked for: an image id (-q), an exported
 //	        archive, --report json, the allowlist (--write -)
 //
