@@ -7,6 +7,7 @@
 package battery
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -60,22 +61,25 @@ allowed_http_rules: [allowed.test:80, allowed.test:8080, "*.allowed.test:80"]
 allow_private: [10.200.0.0/24]
 `
 
-// Load reads every case below dir, in order of group and number.
+// Load reads every case below dir, in order of group and number. The error
+// tells of every file that is no case; the others are returned all the same.
 func Load(dir string) ([]*Case, error) {
 	var cases []*Case
+	var broken []error
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(path) != ".txtar" || d.Name() == "testdata" {
 			return err
 		}
 		c, err := readCase(path)
 		if err != nil {
-			return err
+			broken = append(broken, err)
+			return nil
 		}
 		cases = append(cases, c)
 		return nil
 	})
 	slices.SortFunc(cases, func(a, b *Case) int { return strings.Compare(a.ID, b.ID) })
-	return cases, err
+	return cases, errors.Join(append(broken, err)...)
 }
 
 func readCase(path string) (*Case, error) {
