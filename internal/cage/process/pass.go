@@ -135,12 +135,12 @@ func (f *Finder) answer(q *search) *event.Process {
 }
 
 // nobody: the socket was closed meanwhile, or is held in a way that no
-// directory shows, such as in a message on its way between two processes.
+// directory shows, such as by a message on its way between two processes.
 func (f *Finder) nobody(q *search) *event.Process {
 	if q.partly {
 		return &event.Process{Note: NoteBusy}
 	}
-	return &event.Process{Gone: true, Note: NoteNobody}
+	return &event.Process{Note: NoteNobody}
 }
 
 // one is the plain case.

@@ -146,32 +146,47 @@ func (f *Finder) Find(s *step.Step, client *net.TCPConn, server netip.AddrPort) 
 	if !ok {
 		return &event.Process{Gone: true, Note: NoteClosed}
 	}
-	inode, err := sp.inode(unmapped(remote.AddrPort()), server)
-	switch {
-	case errors.Is(err, errNoSocket):
-		return &event.Process{Gone: true, Note: NoteClosed}
-	case err != nil:
-		f.log.Debug("asking for a socket", "step", s.ID, "error", err)
-		return &event.Process{Note: NoteBlind}
-	}
-	for {
-		q := &search{space: sp, inode: inode, born: born, answer: make(chan *event.Process, 1)}
-		if !f.enqueue(q) {
-			return &event.Process{Note: NoteBusy}
+	from := unmapped(remote.AddrPort())
+	for tries := 0; ; tries++ {
+		inode, err := sp.inode(from, server)
+		switch {
+		case errors.Is(err, errNoSocket):
+			return &event.Process{Gone: true, Note: NoteClosed}
+		case err != nil:
+			f.log.Debug("asking for a socket", "step", s.ID, "error", err)
+			return &event.Process{Note: NoteBlind}
+		}
+		p := f.ask(&search{space: sp, inode: inode, born: born, answer: make(chan *event.Process, 1)}, late.C)
+		if !fleeting(p) || tries == maxTries {
+			return p
 		}
 		select {
-		case p := <-q.answer:
-			if p.Note != NoteChanging || p.Gone {
-				return p
-			}
-		case <-late.C:
-			return &event.Process{Note: NoteLate}
-		}
-		select { // it is executing something new just now
 		case <-time.After(time.Millisecond):
 		case <-late.C:
-			return &event.Process{Note: NoteChanging}
+			return p
 		}
+	}
+}
+
+// maxTries is how often an answer that may be better in a moment is asked for again.
+const maxTries = 3
+
+// fleeting says that a process was executing something new just then, or that
+// the connection was on its way from one to another.
+func fleeting(p *event.Process) bool {
+	return !p.Gone && (p.Note == NoteChanging || p.Note == NoteNobody)
+}
+
+// ask waits for the answer to q.
+func (f *Finder) ask(q *search, late <-chan time.Time) *event.Process {
+	if !f.enqueue(q) {
+		return &event.Process{Note: NoteBusy}
+	}
+	select {
+	case p := <-q.answer:
+		return p
+	case <-late:
+		return &event.Process{Note: NoteLate}
 	}
 }
 

@@ -47,7 +47,7 @@ type session struct {
 	began  time.Time
 
 	step     *step.Step // nil: unknown
-	process  *event.Process
+	opener   *opener    // nil: nobody looks
 	orig     netip.AddrPort
 	origName string // the name behind a fake orig
 	raw      bool   // orig is a real address
@@ -114,9 +114,7 @@ func (c *session) identify() bool {
 		return c.reset(c.event(""), event.NotAllowed, "source "+remote.Addr().String()+" is no running step")
 	}
 	c.orig = netip.AddrPortFrom(orig.Addr().Unmap(), orig.Port())
-	if c.Process != nil {
-		c.process = c.Process(c.step, remote)
-	}
+	c.opener = c.whoOpened()
 	if !c.ledger.enter(c, &c.Limits) {
 		return c.reset(c.event(""), event.Overload, "")
 	}
@@ -141,7 +139,7 @@ func fake(a netip.Addr) bool {
 // event begins the event of this connection or of one of its requests.
 func (c *session) event(protocol policy.Protocol) *event.Conn {
 	ev := &event.Conn{
-		Step: UnknownStep, Process: c.process, Protocol: string(protocol),
+		Step: UnknownStep, Protocol: string(protocol),
 		Orig: c.orig, OrigName: event.Escape(c.origName), Port: c.orig.Port(),
 	}
 	if c.step != nil {
@@ -159,6 +157,7 @@ func (c *session) record(ev *event.Conn) {
 
 func (c *session) emit(ev *event.Conn) {
 	c.recorded = true
+	ev.Process = c.opener.wait(ev.Verdict == event.Blocked)
 	c.Record(event.Record{Time: time.Now(), Kind: event.KindConn, Conn: ev})
 }
 

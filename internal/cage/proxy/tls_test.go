@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/buildcage/buildcage/internal/cage/proxy"
-	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
 )
@@ -297,7 +296,7 @@ func TestRebinding(t *testing.T) {
 
 func TestPanicIsRecorded(t *testing.T) {
 	l := newLab(t, anyPort(), func(s *proxy.Server) {
-		s.Process = func(*step.Step, netip.AddrPort) *event.Process { panic(errors.Join(errScripted)) }
+		s.NameOf = func(netip.Addr) (string, bool) { panic(errors.Join(errScripted)) }
 	})
 	wasReset(t, l.named("allowed.example.com", 443))
 	ev := l.next()

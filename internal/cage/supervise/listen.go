@@ -9,6 +9,7 @@ import (
 
 	"github.com/buildcage/buildcage/internal/cage/control"
 	"github.com/buildcage/buildcage/internal/cage/nameserver"
+	"github.com/buildcage/buildcage/internal/cage/process"
 	"github.com/buildcage/buildcage/internal/cage/proxy"
 	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/cage/upstream"
@@ -63,8 +64,17 @@ func (p *parts) serveProxy(context.Context, context.Context) (down, error) {
 	guard := policy.NewGuard(slices.Concat(p.plan.Guard(), p.config.Guard, []netip.Prefix{
 		contract.FakeNet4, contract.FakeNet6, contract.StepNet4, contract.StepNet6,
 	}))
+	finder, err := process.New(p.log)
+	if err != nil {
+		return nil, err
+	}
+	p.finder = finder
+	closeFinder := func(context.Context) error {
+		finder.Close()
+		return nil
+	}
 	p.proxy = &proxy.Server{
-		Policy: p.policy, Steps: &p.steps,
+		Policy: p.policy, Steps: &p.steps, Process: finder.Find,
 		Builder: &step.Step{
 			Step:  event.Step{ID: event.BuilderStep},
 			Scope: p.policy.For(policy.Step{Builder: true}),
@@ -76,12 +86,12 @@ func (p *parts) serveProxy(context.Context, context.Context) (down, error) {
 	for _, a := range p.addresses() {
 		l, err := proxy.Listen(p.serving, netip.AddrPortFrom(a, contract.ProxyPort))
 		if err != nil {
-			return nil, err
+			return closeFinder, err
 		}
 		listeners = append(listeners, l)
 	}
 	p.listen("proxy", func(ctx context.Context) error { return p.proxy.Serve(ctx, listeners...) })
-	return nil, nil
+	return closeFinder, nil
 }
 
 // followGrace is how long the readers of the record have to see its end.

@@ -18,6 +18,7 @@ import (
 	"github.com/buildcage/buildcage/internal/cage/nameserver"
 	"github.com/buildcage/buildcage/internal/cage/network"
 	"github.com/buildcage/buildcage/internal/cage/notice"
+	"github.com/buildcage/buildcage/internal/cage/process"
 	"github.com/buildcage/buildcage/internal/cage/proxy"
 	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/contract"
@@ -41,6 +42,7 @@ type parts struct {
 	pool      nameserver.Pool
 	steps     step.Table
 	proxy     *proxy.Server
+	finder    *process.Finder
 	children  children
 
 	serving     context.Context // of proxy and nameserver

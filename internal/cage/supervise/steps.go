@@ -91,6 +91,7 @@ func (p *parts) stepStart(ctx context.Context, start control.Start) (string, err
 	}
 	p.registry.add(s, vertex.SpanOf(start.Traceparent))
 	p.notices.Open(s.ID)
+	p.finder.Add(s)
 	p.steps.Register(s)
 	p.journal.Add(event.Record{Kind: event.KindStep, Step: &s.Step})
 	return s.ID, nil
@@ -104,6 +105,7 @@ func (p *parts) stepExit(id string, code int) {
 	p.catchUp()
 	p.steps.Forget(r.step)
 	p.proxy.Forget(r.step)
+	p.finder.Forget(r.step)
 	p.notices.Close(id)
 	ended := r.step.Step
 	ended.Exit, ended.Took = &code, time.Since(r.since)

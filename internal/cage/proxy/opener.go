@@ -1,0 +1,72 @@
+package proxy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/buildcage/buildcage/internal/event"
+)
+
+// How long a record waits for the process, counted from accepting the
+// connection. Most are written when a connection ends, and never wait. A
+// refusal is written, and the client told, after the first bytes: there the
+// process is worth more than a few milliseconds.
+const (
+	openerWait    = 2 * time.Millisecond
+	openerRefused = 25 * time.Millisecond
+)
+
+// noteLate is on a record that could not wait any longer.
+const noteLate = "not looked up in time"
+
+// opener is the lookup of who opened a connection. It runs beside the
+// connection and costs it nothing; only records wait for it.
+type opener struct {
+	since time.Time
+	done  chan struct{}
+	found *event.Process // once done
+}
+
+// whoOpened starts the lookup, nil where there is none.
+func (c *session) whoOpened() *opener {
+	if c.Process == nil {
+		return nil
+	}
+	o := &opener{since: c.began, done: make(chan struct{})}
+	go func() {
+		defer close(o.done)
+		defer func() {
+			if bug := recover(); bug != nil {
+				c.Panics.Add(1)
+				c.Logger.Error("looking up a process panicked", "panic", bug)
+				o.found = &event.Process{Note: event.Escape(fmt.Sprintf("panic: %v", bug))}
+			}
+		}()
+		o.found = c.Process(c.step, c.client, c.orig)
+	}()
+	return o
+}
+
+// wait returns the process, or says that it is not known yet.
+func (o *opener) wait(refused bool) *event.Process {
+	if o == nil {
+		return nil
+	}
+	select {
+	case <-o.done:
+		return o.found
+	default:
+	}
+	patience := openerWait
+	if refused {
+		patience = openerRefused
+	}
+	late := time.NewTimer(time.Until(o.since.Add(patience)))
+	defer late.Stop()
+	select {
+	case <-o.done:
+		return o.found
+	case <-late.C:
+		return &event.Process{Note: noteLate}
+	}
+}
