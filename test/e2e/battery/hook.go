@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,10 @@ func hooks() map[string]Hook {
 		"solve": solve,
 		"kill":  kill,
 		"exec":  execInCage,
+
+		"privileged": privileged,
+		"abstract":   abstract,
+		"write":      write,
 	}
 }
 
@@ -189,4 +194,16 @@ func kill(ctx context.Context, _ *Run, cage *lab.Cage, args []string) (string, e
 func execInCage(ctx context.Context, _ *Run, cage *lab.Cage, args []string) (string, error) {
 	out, err := exec.CommandContext(ctx, "docker", append([]string{"exec", cage.ID}, args...)...).CombinedOutput()
 	return fmt.Sprintf("%s\n%v\n", out, err), nil
+}
+
+// write copies FROM over TO, both in the build context, while the build runs.
+func write(_ context.Context, r *Run, _ *lab.Cage, args []string) (string, error) {
+	if len(args) != 2 {
+		return "", errors.New("write wants TO FROM")
+	}
+	data, err := os.ReadFile(filepath.Join(r.Dir, args[1]))
+	if err != nil {
+		return "", err
+	}
+	return "rewrote " + args[0] + "\n", os.WriteFile(filepath.Join(r.Dir, args[0]), data, 0o644)
 }

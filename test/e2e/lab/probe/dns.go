@@ -19,6 +19,7 @@ type dnsFlags struct {
 	corpus             int
 	seed               uint64
 	parallel           int
+	limits, variants   bool
 }
 
 // dns asks questions. Without --server it asks whom resolv.conf names.
@@ -32,6 +33,8 @@ func (p *probe) dns(args []string) error {
 	f.IntVar(&o.count, "count", 1, "ask N times; with --label each time for another name")
 	f.IntVar(&o.label, "label", 0, "put a label of N bytes, different each time, before the name")
 	f.IntVar(&o.edns, "edns", 0, "with an OPT record of this size")
+	f.BoolVar(&o.limits, "limits", false, "names at and beyond the limits instead of a question")
+	f.BoolVar(&o.variants, "edns-variants", false, "EDNS in legal and illegal forms instead of a question")
 	f.IntVar(&o.corpus, "corpus", 0, "N malformed messages instead of a question")
 	f.Uint64Var(&o.seed, "seed", 1, "of the corpus and of labels")
 	f.IntVar(&o.parallel, "parallel", 8, "at once, with --count")
@@ -57,6 +60,10 @@ func (p *probe) dns(args []string) error {
 				return &fatalError{err}
 			}
 			p.say("%s: %s", server, p.packet(server, b))
+		case o.limits:
+			p.packets(server, limits())
+		case o.variants:
+			p.packets(server, ednsVariants())
 		case o.corpus > 0:
 			p.corpus(server, &o)
 		default:
@@ -138,7 +145,7 @@ func (p *probe) packet(server string, b []byte) string {
 	case err != nil:
 		return "no answer"
 	case n >= 4:
-		return dns.RcodeToString[int(buf[3]&15)]
+		return fmt.Sprintf("%s in %d bytes", dns.RcodeToString[int(buf[3]&15)], n)
 	}
 	return fmt.Sprintf("%d bytes", n)
 }
@@ -173,7 +180,8 @@ func (p *probe) corpus(server string, o *dnsFlags) {
 		default:
 			b[12] = byte(r.IntN(256)) // length of the first label
 		}
-		count[p.packet(server, b)]++
+		answer, _, _ := strings.Cut(p.packet(server, b), " in ")
+		count[answer]++
 	}
 	p.say("%s: %d malformed messages: %v", server, o.corpus, count)
 }

@@ -22,7 +22,8 @@ const exporterLabel = "EXPERIMENTAL-buildcage-lab"
 type fetchFlags struct {
 	method, host, sni, resolve, pin string
 	headers                         stringList
-	h1, follow, exporter, drop6     bool
+	h1, follow, exporter            bool
+	drop6, drop4                    bool
 	upload                          int64
 	parallel, times                 int
 }
@@ -47,6 +48,7 @@ func (p *probe) fetch(args []string) error {
 	f.BoolVar(&o.follow, "L", false, "follow redirects")
 	f.BoolVar(&o.exporter, "exporter", false, "send the connection's exported keys; for /exporter")
 	f.BoolVar(&o.drop6, "4", false, "IPv4 only")
+	f.BoolVar(&o.drop4, "6", false, "IPv6 only")
 	f.Int64Var(&o.upload, "upload", 0, "body of N bytes")
 	f.IntVar(&o.parallel, "parallel", 1, "at once")
 	f.IntVar(&o.times, "times", 1, "rounds")
@@ -81,6 +83,9 @@ func (p *probe) get(address string, o *fetchFlags) string {
 		}
 		if o.drop6 {
 			network = "tcp4"
+		}
+		if o.drop4 {
+			network = "tcp6"
 		}
 		return (&net.Dialer{Timeout: p.timeout}).DialContext(ctx, network, addr)
 	}
@@ -193,7 +198,7 @@ func (p *probe) live(args []string) error {
 	} else {
 		o := &tlsFlags{noSNI: true, truncate: -1}
 		m := o.hello("", 1).message()
-		answer, err := p.exchange("dead.test:443", records(m), o)
+		answer, err := p.exchange("dead.test:443", records(m, 0x0301), o)
 		denied = fmt.Sprint(answer, err)
 	}
 	p.say("denied: %s", denied)

@@ -37,7 +37,15 @@ func commands() []command {
 		{"caps", "capabilities, seccomp, uid of this process", (*probe).caps},
 		{"mounts", "mounts, devices and sockets in the file system", (*probe).mounts},
 		{"scan", "[flags] ADDRESS…      TCP ports that answer", (*probe).scan},
-		{"wait", "wait for the harness's hook, at https://alive.test/wait", (*probe).wait},
+		{"admin", "tries to change the network, kernel settings, namespaces and mounts", (*probe).admin},
+		{"kill", "tries to signal, trace and read processes that are not ours", (*probe).kill},
+		{"devices", "makes device nodes and opens them", (*probe).devices},
+		{"fds", "open files that this process was born with", (*probe).fds},
+		{"binds", "[PATH…]            mounts that a step is not known to have", (*probe).binds},
+		{"unix", "PATH|@NAME…         connects to unix sockets", (*probe).unix},
+		{"sockets", "searches the file system for sockets and connects", (*probe).sockets},
+		{"listen", "[flags] PORT…       TCP and UDP; tells what arrives", (*probe).listen},
+		{"wait", "[NAME]  wait for the harness's hook, at https://alive.test/wait", (*probe).wait},
 		{"sleep", "DURATION", (*probe).sleep},
 	}
 }

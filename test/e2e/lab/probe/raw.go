@@ -15,12 +15,14 @@ import (
 //
 //	udp        connected, unconnected and two messages in one call
 //	icmp       an echo request, by ping socket and by raw socket
-//	sctp       a socket that connects
+//	sctp, dccp a socket that connects; udplite and mptcp: and sends
 //	proto:N    a raw IP packet of protocol N
 //	spoof:SRC  a UDP packet from another address
 //	fragment   a UDP packet in two pieces
 //	broadcast  a UDP packet to a broadcast or multicast address
 //	frame      an Ethernet frame to everyone
+//
+// and those of crafted.
 func (p *probe) raw(args []string) error {
 	f := p.flags("raw")
 	send := f.String("send", "lab", "payload, Go's escapes")
@@ -54,6 +56,9 @@ func parseTarget(s string) (netip.AddrPort, error) {
 	if to, err := netip.ParseAddrPort(s); err == nil {
 		return to, nil
 	}
+	if a, err := net.ResolveUDPAddr("udp4", s); err == nil && strings.Contains(s, ".test:") {
+		return a.AddrPort(), nil
+	}
 	a, err := netip.ParseAddr(strings.Trim(s, "[]"))
 	if err != nil {
 		return netip.AddrPort{}, &fatalError{err}
@@ -70,6 +75,12 @@ func (p *probe) rawOne(kind string, to netip.AddrPort, b []byte) string {
 		return verdict(ping(to, b, unix.SOCK_DGRAM)) + ", " + verdict(ping(to, b, unix.SOCK_RAW))
 	case "sctp":
 		return verdict(connect(to, unix.SOCK_STREAM, unix.IPPROTO_SCTP))
+	case "dccp":
+		return verdict(connect(to, 6, 33))
+	case "udplite":
+		return verdict(connectSend(to, unix.SOCK_DGRAM, 136, b))
+	case "mptcp":
+		return verdict(connectSend(to, unix.SOCK_STREAM, 262, b))
 	case "proto":
 		n, err := strconv.Atoi(arg)
 		if err != nil {
@@ -85,7 +96,7 @@ func (p *probe) rawOne(kind string, to netip.AddrPort, b []byte) string {
 	case "frame":
 		return verdict(ether(b))
 	}
-	return "unknown kind"
+	return verdict(p.crafted(name, arg, to, b))
 }
 
 func verdict(err error) string {
@@ -150,6 +161,16 @@ func udpMany(to netip.AddrPort, b []byte) error {
 
 func connect(to netip.AddrPort, typ, proto int) error {
 	return socket(to, typ, proto, func(fd int, sa unix.Sockaddr) error { return unix.Connect(fd, sa) })
+}
+
+func connectSend(to netip.AddrPort, typ, proto int, b []byte) error {
+	return socket(to, typ, proto, func(fd int, sa unix.Sockaddr) error {
+		if err := unix.Connect(fd, sa); err != nil {
+			return err
+		}
+		_, err := unix.Write(fd, b)
+		return err
+	})
 }
 
 func ping(to netip.AddrPort, b []byte, typ int) error {
