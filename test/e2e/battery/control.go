@@ -8,8 +8,8 @@ import (
 )
 
 // Control runs a case on the uncaged builder and returns what leaked there: the
-// lines of the file (section uncaged, else restrict) whose upper bound was
-// passed, and what the invariants of sink and uplink forbid.
+// lines of the file (section uncaged, else restrict) that want 0 and got more,
+// and what the invariants of sink and uplink forbid.
 func (b *Battery) Control(ctx context.Context, c *Case, tmp string) (leaks []string, r *Run, err error) {
 	if r, err = b.newRun(c, Uncaged, tmp); err != nil {
 		return nil, nil, err
@@ -25,8 +25,7 @@ func (b *Battery) Control(ctx context.Context, c *Case, tmp string) (leaks []str
 	build, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	go func() { // no hook does anything here; nobody shall wait for one
-		if b.Lab.Origin.Waiting(build) == nil {
-			_ = b.Lab.Origin.Release(build)
+		for b.Lab.Origin.Waiting(build) == nil && b.Lab.Origin.Release(build) == nil {
 		}
 	}()
 	var log bytes.Buffer

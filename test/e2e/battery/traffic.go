@@ -134,14 +134,14 @@ func (t *Traffic) check(lines []Expectation) (checks int, problems []string) {
 	return checks, problems
 }
 
-// exceeded lists the lines whose upper bound was passed: what leaked.
+// exceeded lists the lines that want nothing and got something: what leaked.
 func (t *Traffic) exceeded(lines []Expectation) (leaks []string) {
 	for i := range lines {
 		e := &lines[i]
-		if !isTraffic(e) || e.Count.Max < 0 {
+		if !isTraffic(e) || e.Count.Max != 0 {
 			continue
 		}
-		if n := t.count(e); n > e.Count.Max {
+		if n := t.count(e); n > 0 {
 			leaks = append(leaks, fmt.Sprintf("%q was seen %d times", e.Line, n))
 		}
 	}
