@@ -183,16 +183,6 @@ func hostOf(c *event.Conn) string {
 	return c.RawName
 }
 
-func processOf(p *event.Process) string {
-	switch {
-	case p == nil:
-		return ""
-	case len(p.Chain) > 0:
-		return strings.Join(p.Chain, " > ")
-	}
-	return p.Exe
-}
-
 func (s *sums) dns(r *Report, rec *event.Record) {
 	d := rec.DNS
 	r.Totals.DNS = event.Add(r.Totals.DNS, d.Times())

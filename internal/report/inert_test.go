@@ -16,7 +16,7 @@ import (
 )
 
 // own are the characters beyond ASCII that the text report uses itself.
-const own = "✓✗×…·↑↓"
+const own = "✓✗×…·↑↓→"
 
 // entry is an entry of a YAML list: it may be long, because it must not be cut.
 var entry = regexp.MustCompile(`^ +- \S`)

@@ -19,6 +19,7 @@ func JSON(w io.Writer, r *Report) error {
 		return fmt.Errorf("encoding the report: %w", err)
 	}
 	out := bytes.ReplaceAll(b.Bytes(), []byte("##"), []byte(`#\u0023`))
+	out = bytes.ReplaceAll(out, []byte("→"), []byte(`\u2192`)) // of processes
 	if _, err := w.Write(out); err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}

@@ -16,6 +16,7 @@ type item struct {
 	expected            bool
 	steps               []string
 	notes               []string
+	by                  []string // processes
 }
 
 // refusedItems are all refusals, the unexpected ones first.
@@ -31,7 +32,7 @@ func (t *text) refusedItems() []item {
 		}
 		items = append(items, item{
 			what: address(d.Host, d.Port), protocol: d.Protocol, why: why,
-			count: d.Connections, expected: d.Expected, steps: d.Steps, notes: notes(d),
+			count: d.Connections, expected: d.Expected, steps: d.Steps, notes: notes(d), by: d.Processes,
 		})
 	}
 	for _, d := range t.report.Drops {
@@ -62,9 +63,6 @@ func notes(d Destination) []string {
 	}
 	if len(d.Detail) > 0 {
 		n = append(n, d.Detail[0])
-	}
-	if len(d.Processes) > 0 {
-		n = append(n, "process: "+d.Processes[0])
 	}
 	return n
 }
@@ -98,6 +96,7 @@ func (t *text) refused() {
 				i.why += fmt.Sprintf(" (and %s)", plural(int64(others), "other step"))
 			}
 			rows.add(style, i.notes, symbol, i.what, protocol(i.protocol), fmt.Sprintf("%d×", i.count), inert(i.why))
+			rows.rows[len(rows.rows)-1].by = i.by
 		}
 		t.table(rows, "    ")
 	}

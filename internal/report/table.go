@@ -18,10 +18,11 @@ type row struct {
 	style lipgloss.Style // of the symbol
 	cells []string
 	notes []string // lines below
+	by    []string // processes, below the notes
 }
 
 func (t *table) add(style lipgloss.Style, notes []string, cells ...string) {
-	t.rows = append(t.rows, row{style, cells, notes})
+	t.rows = append(t.rows, row{style: style, cells: cells, notes: notes})
 }
 
 const (
@@ -45,6 +46,9 @@ func (t *text) table(tab table, indent string) {
 		t.line(indent, r.style.Render(symbol), strings.TrimPrefix(line, symbol))
 		for _, note := range r.notes {
 			t.line(indent, "    ", t.dim.Render(end(inert(note), t.width-len(indent)-4)))
+		}
+		for _, line := range processLines(r.by, t.width-len(indent)-7) {
+			t.line(indent, "    ", t.dim.Render("by "+line))
 		}
 	}
 	if n := len(tab.rows) - len(shown); n > 0 {
