@@ -119,32 +119,6 @@ func (m *merger) addKey(section *yaml.Node, key string, rules []string) {
 	m.insertLines(m.src.sectionEnd(section, section == m.root), r, strings.Repeat(" ", indent)+key+":"+m.eol+m.items(indent+2, rules))
 }
 
-// newBuilder adds a builder section.
-func (m *merger) newBuilder(root *yaml.Node, blocked []*policy.Rule, add policy.RuleTexts) error {
-	flow := root.Style&yaml.FlowStyle != 0
-	indent := strings.Repeat(" ", root.Column+1)
-	var block strings.Builder
-	var inline []string
-	for _, l := range policy.AllowLists() {
-		rules, err := fresh(l, nil, blocked, *add.Of(l))
-		if err != nil {
-			return err
-		}
-		if len(rules) > 0 {
-			block.WriteString(indent + string(l) + ":" + m.eol + m.items(len(indent)+2, rules))
-			inline = append(inline, m.key(string(l))+": "+m.flowList(rules))
-		}
-	}
-	switch {
-	case len(inline) == 0:
-	case flow:
-		m.addToFlow(root, m.key("builder")+": {"+strings.Join(inline, ", ")+"}")
-	default:
-		m.insertLines(m.src.sectionEnd(root, true), outer, indent[2:]+"builder:"+m.eol+block.String())
-	}
-	return nil
-}
-
 func (m *merger) items(indent int, rules []string) string {
 	var b strings.Builder
 	for _, r := range m.quoteAll(rules) {
@@ -204,14 +178,16 @@ func (m *merger) addToFlow(v *yaml.Node, text string) {
 }
 
 // addToKey adds to a key of a flow mapping that has no value, and maybe no colon.
-func (m *merger) addToKey(key *yaml.Node, rules []string) {
+func (m *merger) addToKey(key *yaml.Node, rules []string) { m.addValue(key, m.flowList(rules)) }
+
+func (m *merger) addValue(key *yaml.Node, value string) {
 	at := m.src.scalarEnd(key)
 	colon := ": "
 	if rest := bytes.TrimLeft(m.src.data[at:], " "); len(rest) > 0 && rest[0] == ':' {
 		at = len(m.src.data) - len(rest) + 1
 		colon = " "
 	}
-	m.insert(at, itemRank, colon+m.flowList(rules))
+	m.insert(at, itemRank, colon+value)
 }
 
 func (m *merger) flowList(rules []string) string {

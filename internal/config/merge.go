@@ -20,6 +20,14 @@ type Additions struct {
 	AllowPrivate []policy.Text            // single addresses
 	Builder      policy.RuleTexts         // of the builder; makes the section when there is none
 	Steps        map[int]policy.RuleTexts // of the entries of steps:, by index
+	Entries      []Entry                  // new ones, behind those
+}
+
+// Entry is a new entry of steps:.
+type Entry struct {
+	Run     string // selector; must not be empty
+	Comment string // one line above it, printable; may be empty
+	Rules   policy.RuleTexts
 }
 
 // header begins a file that Merge makes.
@@ -33,7 +41,9 @@ mode: restrict
 // Only rules that name one destination are taken. A rule that the list
 // allows already, or that a known_blocked rule refuses anyway, is left out.
 // New ones are sorted and stand at the end of their list; every other byte of
-// the file stays as it is. The result has been loaded again.
+// the file stays as it is. An entry whose selector is there already, or whose
+// rules are all refused by known_blocked rules, is left out. The result has
+// been loaded again.
 func Merge(existing []byte, path string, add Additions) ([]byte, error) {
 	src := newSource(path, existing)
 	root, err := src.parse()
@@ -97,6 +107,9 @@ func (m *merger) plan(root *yaml.Node, cfg *Config, add Additions) error {
 		if err := m.planLists(steps.Content[i], &spec.Steps[i].Rules, blocked, add.Steps[i]); err != nil {
 			return err
 		}
+	}
+	if err := m.newEntries(root, blocked, add.Entries); err != nil {
+		return err
 	}
 	if add.Builder.Empty() {
 		return nil
