@@ -38,6 +38,9 @@ type key struct {
 	rawName  string // where there is no name
 	origName string
 	exe      string
+	chain    string // of processes, one a line
+	gone     bool
+	note     string
 	reason   event.Reason
 	rule     string
 	rulePos  string
@@ -80,7 +83,8 @@ func connKey(c *event.Conn) key {
 		k.rawName = clip(c.RawName)
 	}
 	if c.Process != nil {
-		k.exe = clip(c.Process.Exe)
+		k.exe, k.gone, k.note = clip(c.Process.Exe), c.Process.Gone, clip(c.Process.Note)
+		k.chain = clip(strings.Join(c.Process.Chain, "\n")) // escaped text has no line breaks
 	}
 	return k
 }
@@ -95,7 +99,7 @@ func clip(s string) string {
 // kept is k with strings of its own: those of the record may be small parts of
 // something large.
 func (k key) kept() key {
-	for _, s := range []*string{&k.protocol, &k.name, &k.rawName, &k.origName, &k.exe, &k.rule, &k.rulePos, &k.flags} {
+	for _, s := range []*string{&k.protocol, &k.name, &k.rawName, &k.origName, &k.exe, &k.chain, &k.note, &k.rule, &k.rulePos, &k.flags} {
 		*s = strings.Clone(*s)
 	}
 	return k
@@ -197,8 +201,11 @@ func (f *fold) conn(folded event.Fold) *event.Conn {
 	if k.addr.IsValid() {
 		c.Orig = netip.AddrPortFrom(k.addr, k.port)
 	}
-	if k.exe != "" {
-		c.Process = &event.Process{Exe: k.exe}
+	if k.exe != "" || k.chain != "" || k.gone || k.note != "" {
+		c.Process = &event.Process{Exe: k.exe, Gone: k.gone, Note: k.note}
+		if k.chain != "" {
+			c.Process.Chain = strings.Split(k.chain, "\n")
+		}
 	}
 	if k.flags != "" {
 		c.Flags = strings.Split(k.flags, ",")

@@ -157,7 +157,7 @@ func TestRepeatsFold(t *testing.T) {
 func TestFoldKeepsWhatDecides(t *testing.T) {
 	j, _ := open(t, limits{sightings: 1, keys: 100, bytes: 1 << 20})
 	r := event.Record{Conn: &event.Conn{
-		Step: "s1", Process: &event.Process{Exe: "/usr/bin/curl"}, Protocol: "http", RawName: `a\x0ab`,
+		Step: "s1", Process: &event.Process{Exe: "/usr/bin/curl", Chain: []string{"sh", "curl"}, Gone: true, Note: "x"}, Protocol: "http", RawName: `a\x0ab`,
 		Orig: netip.MustParseAddrPort("198.18.0.9:80"), OrigName: "c.example.com", Port: 80, Verdict: event.Blocked,
 		Reason: event.InvalidHost, Rule: "x", RulePos: "f:1:2", Expected: true, Flags: []string{"ech", "rerouted"},
 	}}
