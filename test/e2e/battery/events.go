@@ -107,7 +107,7 @@ func (f *flat) matches(e *Expectation) bool {
 		return false
 	}
 	for _, c := range e.Fields {
-		if !c.holds(f.fields[c.Key]) {
+		if c.Op == "@" && !strings.Contains(f.fields[c.Value], f.fields[c.Key]) || c.Op != "@" && !c.holds(f.fields[c.Key]) {
 			return false
 		}
 	}

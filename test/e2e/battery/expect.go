@@ -39,7 +39,8 @@ func (r Range) String() string {
 	return fmt.Sprintf("%d..%d", r.Min, r.Max)
 }
 
-// Field is a condition on an event.
+// Field is a condition on an event. With the operator "@" the value of Key must
+// occur in the field that Value names.
 type Field struct {
 	Key, Op, Value string
 	re             *regexp.Regexp
@@ -118,12 +119,12 @@ func (e *Expectation) event(words []string) (err error) {
 		}
 	}
 	for _, w := range words {
-		i := strings.IndexAny(w, "=!~<>")
+		i := strings.IndexAny(w, "=!~<>@")
 		if i <= 0 {
 			return fmt.Errorf("%q is no condition", w)
 		}
 		f := Field{Key: w[:i], Op: w[i : i+1], Value: w[i+1:]}
-		if f.Op != "=" && f.Op != "~" {
+		if f.Op != "=" && f.Op != "~" && f.Op != "@" {
 			if !strings.HasPrefix(f.Value, "=") {
 				return fmt.Errorf("%q is no condition", w)
 			}

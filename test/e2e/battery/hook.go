@@ -35,6 +35,8 @@ func hooks() map[string]Hook {
 		"privileged": privileged,
 		"abstract":   abstract,
 		"write":      write,
+		"each":       each,
+		"journal":    journal,
 	}
 }
 
@@ -177,17 +179,18 @@ func copyBytes(w interface{ Write([]byte) (int, error) }, r interface{ Read([]by
 	}
 }
 
-// kill sends SIGKILL to the processes in the cage whose command name is NAME;
+// kill sends SIGKILL to the processes in the cage whose command name is NAME,
+// or, if NAME has arguments, whose command line has it;
 // "cage" is the container itself.
 func kill(ctx context.Context, _ *Run, cage *lab.Cage, args []string) (string, error) {
-	if len(args) != 1 {
+	if len(args) == 0 {
 		return "", errors.New("kill wants a name")
 	}
 	if args[0] == "cage" {
 		out, err := exec.CommandContext(ctx, "docker", "kill", cage.ID).CombinedOutput()
 		return string(out), err
 	}
-	return killByName(cage.PID, args[0])
+	return killByName(cage.PID, strings.Join(args, " "))
 }
 
 // execInCage runs a command of caged in the cage, as the program does.

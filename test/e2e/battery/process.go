@@ -10,6 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// isCommand compares a process with a command name, or with a part of
+// its command line when name has arguments.
+func isCommand(dir, name string) bool {
+	if !strings.Contains(name, " ") {
+		comm, err := os.ReadFile(filepath.Join(dir, "comm"))
+		return err == nil && strings.TrimSpace(string(comm)) == name
+	}
+	line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+	return err == nil && strings.Contains(strings.ReplaceAll(string(line), "\x00", " "), name)
+}
+
 // killByName kills the processes of a container by the name of their command.
 // Only those that share the PID namespace of its first process are looked at.
 func killByName(first int, name string) (string, error) {
@@ -31,8 +42,7 @@ func killByName(first int, name string) (string, error) {
 		if err != nil || ns != space {
 			continue
 		}
-		comm, err := os.ReadFile(filepath.Join(dir, "comm"))
-		if err != nil || strings.TrimSpace(string(comm)) != name {
+		if !isCommand(dir, name) {
 			continue
 		}
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil {

@@ -65,7 +65,7 @@ func fixed() *strings.Replacer {
 		"${origin}", wire.Origin, "${sink}", wire.Sink, "${names}", wire.Names, "${bridge}", wire.Bridge,
 		"${origin_public}", wire.OriginPublic, "${sink_public}", wire.SinkPublic,
 		"${origin6}", wire.Origin6, "${sink6}", wire.Sink6,
-		"${origin_public6}", wire.OriginPublic6, "${sink_public6}", wire.SinkPublic6)
+		"${origin_public6}", wire.OriginPublic6, "${sink_public6}", wire.SinkPublic6, "${cr}", "\r", "${bom}", "\ufeff")
 }
 
 // fill fills in all placeholders; the others are of this run.

@@ -46,6 +46,8 @@ func commands() []command {
 		{"sockets", "searches the file system for sockets and connects", (*probe).sockets},
 		{"listen", "[flags] PORT…       TCP and UDP; tells what arrives", (*probe).listen},
 		{"wait", "[NAME]  wait for the harness's hook, at https://alive.test/wait", (*probe).wait},
+		{"abort", "[flags] HOST:PORT…  begins a connection and leaves it", (*probe).abort},
+		{"noise", "[flags] tls|host|path HOST:PORT  names and paths of random bytes", (*probe).noise},
 		{"sleep", "DURATION", (*probe).sleep},
 	}
 }
