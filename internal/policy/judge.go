@@ -66,6 +66,12 @@ func (s *Scope) Entry() int {
 	return s.sections[0].entry
 }
 
+// Own reports whether an entry of steps: selects the step for certain, so that
+// the top level plays no part.
+func (s *Scope) Own() bool {
+	return len(s.sections) > 0 && s.sections[len(s.sections)-1].entry >= 0
+}
+
 // Match returns the allow rule that covers a target, nil without one. The mode
 // plays no part: it is for callers that have another question left to ask
 // when no rule of this protocol matches. A known_blocked target has no match.

@@ -58,6 +58,14 @@ func (p *Policy) PrivateAllowed(a netip.Addr) bool {
 	return false
 }
 
+// EntryPos is where an entry of steps: stands, empty where that is not known.
+func (p *Policy) EntryPos(i int) string {
+	if i < 0 || i >= len(p.steps) {
+		return ""
+	}
+	return p.steps[i].spec.Pos
+}
+
 // canonical is a section as hashed: canonical rule texts in their order.
 type canonical struct {
 	HTTPS, HTTP, TCP, IP []string `json:",omitempty"`

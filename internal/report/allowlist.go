@@ -3,18 +3,38 @@ package report
 import (
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
 )
 
 // Suggested are the narrowest rules that would have let through what lacked a
-// rule: exactly the hosts and ports that were seen, never a pattern.
+// rule: exactly the hosts and ports that were seen, never a pattern. A step
+// that an entry of steps: decides for gets its rules there, because the top
+// level plays no part for it.
 type Suggested struct {
 	Lists
-	AllowPrivate []string `json:"allow_private"`
-	Builder      Lists    `json:"builder"` // only when the policy restricts the builder
+	AllowPrivate []string     `json:"allow_private"`
+	Builder      Lists        `json:"builder"` // only when the policy restricts the builder
+	Entries      []EntryRules `json:"entries"`
+	Steps        []StepRules  `json:"steps"`
+}
+
+// EntryRules are rules to add to an entry of steps: that is there.
+type EntryRules struct {
+	Entry int    `json:"entry"` // from 0
+	Pos   string `json:"pos,omitempty"`
+	Lists
+}
+
+// StepRules are all the rules that steps without an entry need, for an entry of
+// their own: what they lacked a rule for and what the top level allowed them.
+type StepRules struct {
+	Run      string   `json:"run"`   // the selector, escaped
+	Steps    []string `json:"steps"` // ids
+	Selector string   `json:"-"`     // of the commands, as a policy has it
+	Where    []string `json:"-"`     // for a person: "Dockerfile:12, stage deps"
+	Lists
 }
 
 // Lists are the rule lists of a section, by their keys in the policy file.
@@ -30,20 +50,28 @@ type Allowlist struct {
 	Rules   policy.RuleTexts
 	Builder policy.RuleTexts
 	Private []netip.Prefix
+	Entries map[int]policy.RuleTexts // by index in steps:
 }
 
 // Allowlist returns the suggested rules as the configuration takes them.
 func (r *Report) Allowlist() Allowlist {
-	a := Allowlist{Rules: r.Suggested.texts(), Builder: r.Suggested.Builder.texts()}
+	a := Allowlist{Rules: r.Suggested.Texts(), Builder: r.Suggested.Builder.Texts()}
 	for _, text := range r.Suggested.AllowPrivate {
 		if p, err := netip.ParsePrefix(text); err == nil {
 			a.Private = append(a.Private, p)
 		}
 	}
+	for _, e := range r.Suggested.Entries {
+		if a.Entries == nil {
+			a.Entries = make(map[int]policy.RuleTexts)
+		}
+		a.Entries[e.Entry] = e.Texts()
+	}
 	return a
 }
 
-func (l *Lists) texts() policy.RuleTexts {
+// Texts are the lists as a policy has them.
+func (l *Lists) Texts() policy.RuleTexts {
 	list := func(rules []string) (texts []policy.Text) {
 		for _, rule := range rules {
 			texts = append(texts, policy.Text{Text: rule})
@@ -71,9 +99,10 @@ func (l *Lists) list(key policy.List) *[]string {
 // rules is how many rules there are in all lists.
 func (l *Lists) rules() int { return len(l.HTTPS) + len(l.HTTP) + len(l.TCP) + len(l.IP) }
 
-// target is something that lacked a rule.
+// target is something that a step reached or tried to reach.
 type target struct {
-	builder bool
+	step    string
+	lacked  bool // a rule
 	rule    policy.Target
 	private netip.Addr // the address behind the name that needs opening
 }
@@ -90,20 +119,23 @@ func (s *sums) target(c *event.Conn) {
 	if c.Expected {
 		return
 	}
-	t := target{builder: c.Step == event.BuilderStep}
+	t := target{step: c.Step, lacked: true}
 	switch c.Verdict {
 	case event.Audited:
 		t.rule = ruleFor(c)
 		t.private = privateDialled(c)
-	case event.Allowed: // by a rule for the name; the address passes in audit only
-		if c.Rule != "" {
+	case event.Allowed:
+		t.lacked = false
+		if c.Rule != "" { // for the name; the address passes in audit only
+			t.rule = ruleFor(c)
 			t.private = privateDialled(c)
 		}
 	case event.Failed:
-		// Only audit lets through what no rule names. The origin did not answer
+		// Without a rule only audit lets it through. The origin did not answer
 		// today; a restricted build must behave like the audited one.
-		if c.Rule == "" && !t.builder {
-			t.rule = ruleFor(c)
+		t.lacked = c.Rule == "" && c.Step != event.BuilderStep
+		t.rule = ruleFor(c)
+		if t.lacked {
 			t.private = privateDialled(c)
 		}
 	case event.Blocked:
@@ -116,7 +148,7 @@ func (s *sums) target(c *event.Conn) {
 			}
 		}
 	}
-	if t != (target{builder: t.builder}) {
+	if t.rule != (policy.Target{}) || t.private.IsValid() {
 		s.targets.at(t)
 	}
 }
@@ -142,42 +174,4 @@ func ruleFor(c *event.Conn) policy.Target {
 		return policy.Target{Protocol: policy.IP, Addr: c.Orig.Addr().Unmap(), Port: c.Port}
 	}
 	return policy.Target{}
-}
-
-// suggestions turns targets into sorted lists, none of them nil.
-func suggestions(targets []target) Suggested {
-	s := Suggested{AllowPrivate: []string{}}
-	for _, l := range []*Lists{&s.Lists, &s.Builder} {
-		*l = Lists{HTTPS: []string{}, HTTP: []string{}, TCP: []string{}, IP: []string{}}
-	}
-	for _, t := range targets {
-		lists := &s.Lists
-		if t.builder {
-			lists = &s.Builder
-		}
-		if list := lists.list(key(t.rule)); list != nil {
-			_, rule := policy.Suggest(t.rule)
-			*list = append(*list, rule)
-		}
-		if t.private.IsValid() {
-			s.AllowPrivate = append(s.AllowPrivate, netip.PrefixFrom(t.private, t.private.BitLen()).String())
-		}
-	}
-	for _, l := range []*Lists{&s.Lists, &s.Builder} {
-		for _, key := range policy.AllowLists() {
-			tidy(l.list(key))
-		}
-	}
-	tidy(&s.AllowPrivate)
-	return s
-}
-
-func key(t policy.Target) policy.List {
-	list, _ := policy.Suggest(t)
-	return list
-}
-
-func tidy(list *[]string) {
-	slices.SortFunc(*list, strings.Compare)
-	*list = slices.Compact(*list)
 }

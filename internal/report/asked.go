@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 
@@ -58,7 +57,7 @@ func (t *text) by(steps []string) string {
 	}
 	short := t.step(steps[0], maxLast)
 	if s := t.steps[steps[0]]; s != nil && s.Line > 0 {
-		short = fmt.Sprintf("%s:%d", middle(inert(cmp.Or(s.File, "Dockerfile")), 24), s.Line)
+		short = fmt.Sprintf("%s:%d", middle(inert(fileOf(s)), 24), s.Line)
 	}
 	if others := len(steps) - 1; others > 0 {
 		short += fmt.Sprintf(" and %d more", others)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
 )
 
 // dnsOnlyLimit is how many names dns_only lists; totals count them all.
@@ -26,7 +27,7 @@ func Build(in Input) *Report {
 	r.checkEnds(in.Records)
 	s.place(in)
 	s.lists(r)
-	r.Suggested = suggestions(s.targets.keys)
+	r.Suggested = s.suggestions(in.Policy)
 	r.count()
 	r.Outcome = r.outcome(in)
 	return r
@@ -59,7 +60,9 @@ type sums struct {
 	resolvers ordered[netip.Addr, Resolver]
 	sources   ordered[sourceKey, Source]
 	connected map[askKey]bool // names that a step connected to
+	sends     ordered[uploadKey, Upload]
 	targets   ordered[target, struct{}]
+	judged    map[string]policy.Step // what the cage knew of a step when it began
 }
 
 type (
@@ -84,7 +87,7 @@ type (
 )
 
 func newSums() *sums {
-	return &sums{connected: make(map[askKey]bool)}
+	return &sums{connected: make(map[askKey]bool), judged: make(map[string]policy.Step)}
 }
 
 func (s *sums) record(r *Report, rec *event.Record) {
@@ -113,6 +116,9 @@ func (s *sums) record(r *Report, rec *event.Record) {
 // step merges the records of a step: the later one knows more, except where it
 // says nothing.
 func (s *sums) step(e *event.Step) {
+	if _, began := s.judged[e.ID]; !began {
+		s.judged[e.ID] = policy.Step{Command: plain(e.Command), Stage: e.Stage, Line: e.Line, Secrets: len(e.Secrets) > 0}
+	}
 	st := s.steps.at(e.ID)
 	st.ID, st.Cached = e.ID, st.Cached || e.Cached
 	st.Name, st.Command = cmp.Or(e.Name, st.Name), cmp.Or(e.Command, st.Command)
@@ -167,6 +173,7 @@ func (s *sums) conn(rec *event.Record) {
 		add(&d.Flags, f)
 	}
 	d.saw(rec.Time, c.Fold)
+	s.sent(host, c)
 	s.target(c)
 }
 

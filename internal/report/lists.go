@@ -41,6 +41,7 @@ func (o *ordered[K, V]) list() []V {
 func (s *sums) lists(r *Report) {
 	r.Steps = s.steps.list()
 	r.Destinations = s.destinations()
+	r.Uploads = s.uploads()
 	r.Drops = s.drops.list()
 	for i := range r.Drops {
 		r.Drops[i].Steps = some(r.Drops[i].Steps)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
 )
 
 // Schema names the JSON form of a Report. It only grows.
@@ -41,6 +42,8 @@ type Input struct {
 	Complete bool   // the records decoded up to the end record and nothing failed
 	Problem  string // one line: why not complete
 
+	// Policy says where suggested rules belong; nil: at the top level.
+	Policy *policy.Policy
 	// File and Lines say where in which Dockerfile the steps are, by id, for
 	// those whose records don't.
 	File  string
@@ -71,6 +74,7 @@ type Report struct {
 
 	Steps        []Step        `json:"steps"`
 	Destinations []Destination `json:"destinations"`
+	Uploads      []Upload      `json:"uploads"`
 	Drops        []Drop        `json:"drops"`
 	DNSOnly      []Question    `json:"dns_only"`          // asked for, never connected to; the first dnsOnlyLimit
 	DNSRefused   []Question    `json:"dns_refused"`       // got no proper answer

@@ -29,6 +29,16 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
+// The same audit, with its rules per step.
+func TestPerStep(t *testing.T) {
+	r := scenarios()["audit"].run(t)
+	var b bytes.Buffer
+	if err := Text(&b, r, TextOptions{Width: 100, PerStep: true}); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "audit.step.txt", b.Bytes())
+}
+
 func TestGolden(t *testing.T) {
 	for name, s := range scenarios() {
 		t.Run(name, func(t *testing.T) {

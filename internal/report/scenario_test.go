@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
 )
 
 var epoch = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
@@ -110,6 +111,18 @@ func http(step, name string, verdict event.Verdict, requests int, down int64) []
 	return records
 }
 
+// withEntries is a policy in which npm has an entry of its own.
+func withEntries() *policy.Policy {
+	p, err := policy.Compile(policy.Spec{Steps: []policy.StepSpec{
+		{Pos: "buildcage.yaml:5:5", Run: "true", Network: "none"},
+		{Pos: "buildcage.yaml:7:5", Run: "npm *", Rules: policy.RuleTexts{HTTPS: []policy.Text{{Text: "registry.example.com"}}}},
+	}})
+	if err != nil {
+		return nil
+	}
+	return p
+}
+
 func join(parts ...any) []event.Record {
 	var records []event.Record
 	for _, p := range parts {
@@ -128,6 +141,8 @@ var noise = event.Record{Drop: &event.Drop{Step: "s1", Protocol: "icmpv6", Dest:
 // scenarios are the runs that the goldens show.
 func scenarios() map[string]scenario {
 	restrict := Input{Mode: "restrict", Config: "buildcage.yaml"}
+	entries := restrict
+	entries.Policy = withEntries()
 	failed := restrict
 	failed.BuildExit = 1
 	apt, npm := step("s1", "apt-get update && apt-get install -y curl", "", 3), step("s2", "npm ci", "deps", 12)
@@ -149,6 +164,14 @@ func scenarios() map[string]scenario {
 			asked("s1", "_http._tcp.deb.example.org", "SRV"), ended("s1", 0), npm, asked("s2", "registry.example.com", "A"), tls("s2", "registry.example.com", event.Allowed, 90_000, 41<<20), ended("s2", 0),
 			event.Record{Step: &event.Step{ID: "s3", Command: "go build ./...", Stage: "build", Line: 20, Cached: true}},
 			event.Record{Source: &event.Source{Ref: "FROM node:22", Host: "registry-1.docker.io", Down: 50 << 20}})},
+		"uploads": {input: restrict, records: join(npm,
+			tls("s2", "registry.example.com", event.Allowed, 70_000, 41<<20), // requests
+			tls("s2", "files.example.com", event.Allowed, 3<<20, 9000), tls("s2", "files.example.com", event.Allowed, 1<<20, 1000),
+			tls("s2", "backup.example.com", event.Allowed, 12<<20, 80<<20), tls("s2", "short.example.com", event.Allowed, 64<<10-1, 0), ended("s2", 0),
+			step("s3", "make publish", "publish", 20), tls("s3", "files.example.com", event.Allowed, 64<<10, 64<<10-1), ended("s3", 0))},
+		"entries": {input: entries, records: join(npm, tls("s2", "collector.example.net", event.Blocked, 0, 0), ended("s2", 0),
+			step("s3", "make", "", 20), tls("s3", "pypi.org", event.Blocked, 0, 0), ended("s3", 0),
+			event.Record{Conn: &event.Conn{Step: "s1", Protocol: "tls", Name: "nobody.example.com", Port: 443, Verdict: event.Blocked, Reason: event.NotAllowed}})},
 		"quiet": {input: restrict, records: join(step("s1", "make", "", 2), ended("s1", 0))},
 		"audit": {input: Input{Mode: "audit"}, records: join(apt, asked("s1", "deb.example.org", "A"), http("s1", "deb.example.org", event.Audited, 9, 2<<20), ended("s1", 0),
 			npm, tls("s2", "registry.example.com", event.Audited, 70_000, 41<<20), tls("s2", "pypi.org", event.Allowed, 900, 1<<20),

@@ -21,10 +21,7 @@ func inert(s string) string {
 
 // command makes a RUN command readable again: its line breaks were escaped.
 func command(s string) string {
-	if raw, err := event.Unescape(s); err == nil {
-		s = raw
-	}
-	return inert(strings.Join(strings.Fields(s), " "))
+	return inert(strings.Join(strings.Fields(plain(s)), " "))
 }
 
 const ellipsis = '…'

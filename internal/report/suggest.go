@@ -1,6 +1,9 @@
 package report
 
 import (
+	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/buildcage/buildcage/internal/policy"
@@ -9,7 +12,7 @@ import (
 // suggest prints what to add, complete and uncut: it is there to be copied.
 func (t *text) suggest() {
 	s := &t.report.Suggested
-	if s.rules()+s.Builder.rules()+len(s.AllowPrivate) == 0 {
+	if t.toAdd() == 0 {
 		return
 	}
 	file := inert(t.report.Config)
@@ -21,8 +24,22 @@ func (t *text) suggest() {
 	} else {
 		t.heading("to allow what you expect, add to %s", file)
 	}
-	flags := t.yaml(&s.Lists, "  ")
+	var flags []string
+	if !t.perStep {
+		flags = t.yaml(&s.Lists, "  ")
+	}
 	t.yamlList(string(policy.PrivateRules), s.AllowPrivate, "  ")
+	for _, e := range s.Entries {
+		t.line("  ", inert(entryName(&e)), ":")
+		flags = append(flags, t.yaml(&e.Lists, "    ")...)
+	}
+	if t.perStep && len(s.Steps) > 0 {
+		t.line("  steps:")
+		for _, e := range s.Steps {
+			t.line("    - run: ", t.selector(e.Selector))
+			t.yaml(&e.Lists, "      ")
+		}
+	}
 	if s.Builder.rules() > 0 {
 		t.line("  builder:")
 		t.yaml(&s.Builder, "    ")
@@ -31,6 +48,37 @@ func (t *text) suggest() {
 		t.flags(flags)
 		t.line(t.dim.Render("what is rightly refused goes under known_blocked_rules, and fails no build"))
 	}
+}
+
+// entryName says which entry of steps: is meant.
+func entryName(e *EntryRules) string {
+	name := fmt.Sprintf("steps[%d]", e.Entry)
+	if e.Pos != "" {
+		name += " at " + e.Pos
+	}
+	return name
+}
+
+// selector is a run: selector in double quotes, cut to the line.
+func (t *text) selector(run string) string {
+	return end(inert(strconv.QuoteToASCII(run)), t.width-11)
+}
+
+// toAdd is how many rules there are to add.
+func (t *text) toAdd() int {
+	s := &t.report.Suggested
+	n := s.Builder.rules() + len(s.AllowPrivate)
+	if t.perStep {
+		for _, e := range s.Steps {
+			n += e.rules()
+		}
+	} else {
+		n += s.rules()
+	}
+	for _, e := range s.Entries {
+		n += e.rules()
+	}
+	return n
 }
 
 // yaml prints the lists and returns the flags that do the same for one run.
@@ -72,7 +120,8 @@ func quote(rule string) string {
 }
 
 func (t *text) flags(flags []string) {
-	if len(flags) == 0 {
+	slices.Sort(flags)
+	if flags = slices.Compact(flags); len(flags) == 0 {
 		return
 	}
 	line := "or once:"

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -17,6 +18,8 @@ type TextOptions struct {
 	Width int  // columns; less than 80 is taken as 80
 	Color bool // false: no escape sequence at all
 	Dark  bool // dark background
+	// PerStep suggests entries of steps: instead of rules at the top level.
+	PerStep bool
 }
 
 // minWidth is the narrowest layout; maxWidth the widest that an eye follows.
@@ -44,6 +47,7 @@ func Text(w io.Writer, r *Report, opts TextOptions) error {
 	t := newText(r, opts)
 	t.headline()
 	t.refused()
+	t.uploads()
 	t.onlyAsked()
 	if r.Mode == audit { // what was seen explains the rules
 		t.reached()
@@ -64,10 +68,11 @@ func Text(w io.Writer, r *Report, opts TextOptions) error {
 // text is one rendering. Everything foreign passes through inert, command or
 // address on its way into a line.
 type text struct {
-	report *Report
-	width  int
-	out    strings.Builder
-	steps  map[string]*Step
+	report  *Report
+	width   int
+	perStep bool
+	out     strings.Builder
+	steps   map[string]*Step
 
 	good, bad, warn, head, dim lipgloss.Style
 }
@@ -83,7 +88,7 @@ func newText(r *Report, opts TextOptions) *text {
 		return renderer.NewStyle().Foreground(lipgloss.AdaptiveColor{Light: light, Dark: dark})
 	}
 	t := &text{
-		report: r, width: min(max(opts.Width, minWidth), maxWidth), steps: make(map[string]*Step),
+		report: r, perStep: opts.PerStep, width: min(max(opts.Width, minWidth), maxWidth), steps: make(map[string]*Step),
 		good: style("28", "78"), bad: style("160", "203"), warn: style("130", "214"), dim: style("241", "246"),
 		head: renderer.NewStyle().Bold(opts.Color),
 	}
@@ -155,10 +160,10 @@ func (t *text) blame(refusals string) string {
 }
 
 func (t *text) toWrite() string {
-	s := &t.report.Suggested
-	n := plural(int64(s.rules()+s.Builder.rules()), "rule")
-	if len(s.AllowPrivate) > 0 {
-		n += " and " + plural(int64(len(s.AllowPrivate)), "private address range")
+	private := len(t.report.Suggested.AllowPrivate)
+	n := plural(int64(t.toAdd()-private), "rule")
+	if private > 0 {
+		n += " and " + plural(int64(private), "private address range")
 	}
 	return n + " to add"
 }
@@ -205,11 +210,7 @@ func (t *text) step(id string, width int) string {
 	}
 	var where []string
 	if s.Line > 0 {
-		file := s.File
-		if file == "" {
-			file = "Dockerfile"
-		}
-		where = append(where, fmt.Sprintf("%s:%d", middle(inert(file), 24), s.Line))
+		where = append(where, fmt.Sprintf("%s:%d", middle(inert(fileOf(s)), 24), s.Line))
 	}
 	if s.Stage != "" {
 		where = append(where, "stage "+end(inert(s.Stage), 20))
@@ -220,6 +221,9 @@ func (t *text) step(id string, width int) string {
 	}
 	return end("RUN "+command(s.Command), max(10, width-len(suffix))) + suffix
 }
+
+// fileOf is the Dockerfile of a step.
+func fileOf(s *Step) string { return cmp.Or(s.File, "Dockerfile") }
 
 func (t *text) footer() {
 	r := t.report
