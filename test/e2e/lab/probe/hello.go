@@ -12,9 +12,15 @@ type hello struct {
 	emptyList bool // server_name with an empty list
 	twice     bool // server_name twice
 	sniLast   bool
+	emptyExt  bool // server_name without a list
 	nameType  byte
+	firstType byte // of the first name only
 	pad       int
 	alpn      []string
+	alpnRaw   string // body of the extension
+	grease    bool
+	early     bool   // announces early data
+	legacy    uint16 // version of the hello, 0: TLS 1.2
 	ech, esni bool
 	trailing  bool // a second handshake message behind
 	version   uint16
@@ -37,10 +43,17 @@ func (h *hello) random(n int) []byte {
 
 func (h *hello) serverName() []byte {
 	var list []byte
-	for _, n := range h.names {
-		list = append(append(list, h.nameType), sized(n)...)
+	for i, n := range h.names {
+		typ := h.nameType
+		if i == 0 && h.firstType != 0 {
+			typ = h.firstType
+		}
+		list = append(append(list, typ), sized(n)...)
 	}
-	if h.emptyList {
+	switch {
+	case h.emptyExt:
+		return extension(0, nil)
+	case h.emptyList:
 		list = nil
 	}
 	return extension(0, sized(list))
@@ -48,10 +61,14 @@ func (h *hello) serverName() []byte {
 
 // message is the handshake message, without record headers.
 func (h *hello) message() []byte {
-	body := u16(0x0303)
+	version := h.legacy
+	if version == 0 {
+		version = 0x0303
+	}
+	body := u16(int(version))
 	body = append(body, h.random(32)...)
 	body = append(append(body, 32), h.random(32)...)
-	body = append(body, sized([]byte{0x13, 0x01, 0x13, 0x02, 0xc0, 0x2b, 0xc0, 0x2f, 0x00, 0x2f})...)
+	body = append(body, sized(h.suites())...)
 	body = append(body, 1, 0)
 	body = append(body, sized(h.extensions())...)
 	m := append([]byte{1, byte(len(body) >> 16), byte(len(body) >> 8), byte(len(body))}, body...)
@@ -61,8 +78,28 @@ func (h *hello) message() []byte {
 	return m
 }
 
+// maxPad is what the padding extension takes; what is beyond goes into suites
+// that nobody knows.
+const maxPad = 60 << 10
+
+func (h *hello) suites() []byte {
+	list := []byte{0x13, 0x01, 0x13, 0x02, 0xc0, 0x2b, 0xc0, 0x2f, 0x00, 0x2f}
+	if h.grease {
+		list = append([]byte{0x0a, 0x0a}, list...)
+	}
+	for i := maxPad; i < h.pad && len(list) < 0xfffe; i += 2 {
+		list = append(list, 0x5a, 0x5b)
+	}
+	return list
+}
+
 func (h *hello) extensions() []byte {
 	var sni, ext []byte
+	groups, versions := []byte{0x00, 0x1d, 0x00, 0x17}, []byte{3, 4, 3, 3}
+	if h.grease {
+		ext = extension(0x1a1a, nil)
+		groups, versions = append([]byte{0x2a, 0x2a}, groups...), append([]byte{0x3a, 0x3a}, versions...)
+	}
 	if !h.noSNI {
 		sni = h.serverName()
 		if h.twice {
@@ -72,14 +109,19 @@ func (h *hello) extensions() []byte {
 	if !h.sniLast {
 		ext = append(ext, sni...)
 	}
-	ext = append(ext, extension(10, sized([]byte{0x00, 0x1d, 0x00, 0x17}))...)
+	ext = append(ext, extension(10, sized(groups))...)
 	ext = append(ext, extension(11, []byte{1, 0})...)
 	ext = append(ext, extension(13, sized([]byte{4, 3, 8, 4, 4, 1, 8, 7}))...)
 	if h.version == 0 || h.version >= 0x0304 {
-		ext = append(ext, extension(43, []byte{4, 3, 4, 3, 3})...)
+		ext = append(ext, extension(43, append([]byte{byte(len(versions))}, versions...))...)
 		ext = append(ext, extension(51, sized(append([]byte{0, 0x1d}, sized(h.random(32))...)))...)
 	}
-	if len(h.alpn) > 0 {
+	if h.early {
+		ext = append(ext, extension(42, nil)...)
+	}
+	if h.alpnRaw != "" {
+		ext = append(ext, extension(16, []byte(h.alpnRaw))...)
+	} else if len(h.alpn) > 0 {
 		var list []byte
 		for _, a := range h.alpn {
 			list = append(append(list, byte(len(a))), a...)
@@ -93,7 +135,10 @@ func (h *hello) extensions() []byte {
 		ext = append(ext, extension(0xffce, h.random(200))...)
 	}
 	if h.pad > 0 {
-		ext = append(ext, extension(21, make([]byte, h.pad))...)
+		ext = append(ext, extension(21, make([]byte, min(h.pad, maxPad)))...)
+	}
+	if h.grease {
+		ext = append(ext, extension(0x4a4a, []byte{0})...)
 	}
 	if h.sniLast {
 		ext = append(ext, sni...)
@@ -102,19 +147,21 @@ func (h *hello) extensions() []byte {
 }
 
 // record puts a header of type handshake before a piece.
-func record(piece []byte) []byte { return append([]byte{0x16, 3, 1}, sized(piece)...) }
+func record(version uint16, piece []byte) []byte {
+	return append([]byte{0x16, byte(version >> 8), byte(version)}, sized(piece)...)
+}
 
 // maxRecord is the longest piece of plaintext in a record.
 const maxRecord = 1 << 14
 
 // records splits a message at the given offsets into records.
-func records(m []byte, cuts ...int) []byte {
+func records(m []byte, version uint16, cuts ...int) []byte {
 	var out []byte
 	from := 0
 	for _, cut := range append(cuts, len(m)) {
 		for cut = min(max(cut, from), len(m)); from < cut; {
 			to := min(cut, from+maxRecord)
-			out = append(out, record(m[from:to])...)
+			out = append(out, record(version, m[from:to])...)
 			from = to
 		}
 	}
