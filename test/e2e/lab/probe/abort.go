@@ -33,7 +33,7 @@ func (p *probe) abort(args []string) error {
 }
 
 func (p *probe) leave(addr, how, send string, cut int, read bool, after time.Duration) error {
-	b := []byte{}
+	var b []byte
 	if send == "" {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {

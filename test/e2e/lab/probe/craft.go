@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -192,7 +193,7 @@ func quote(arg string, base datagram) error {
 	if head == nil {
 		return fmt.Errorf("quote: unknown kind %q", parts[0])
 	}
-	m := append(head, inner.bytes()...)
+	m := slices.Concat(head, inner.bytes())
 	binary.BigEndian.PutUint16(m[2:], checksum(m))
 	base.proto, base.body = unix.IPPROTO_ICMP, m
 	return sendIPv4(base)
@@ -255,7 +256,7 @@ func frameTo(mac net.HardwareAddr, kind uint16, body []byte) []byte {
 }
 
 // frames sends a frame by every interface that has an address of its own.
-func frames(make func(net.Interface) []byte) error {
+func frames(frame func(net.Interface) []byte) error {
 	links, err := net.Interfaces()
 	if err != nil {
 		return err
@@ -270,7 +271,7 @@ func frames(make func(net.Interface) []byte) error {
 			continue
 		}
 		to := &unix.SockaddrLinklayer{Ifindex: l.Index, Halen: 6, Addr: [8]byte{255, 255, 255, 255, 255, 255}}
-		if err := unix.Sendto(fd, make(l), 0, to); err != nil {
+		if err := unix.Sendto(fd, frame(l), 0, to); err != nil {
 			return err
 		}
 	}
