@@ -70,7 +70,7 @@ func fixed() *strings.Replacer {
 
 // fill fills in all placeholders; the others are of this run.
 func (r *Run) fill(text string) string {
-	own := strings.NewReplacer("${token}", r.Token, "${pin}", r.Lab.Pin, "${mode}", string(r.Mode))
+	own := strings.NewReplacer("${token}", r.Token, "${pin}", r.Lab.Pin, "${mode}", string(r.Mode), "${agent}", r.agentSocket())
 	return own.Replace(fixed().Replace(text))
 }
 
@@ -161,6 +161,11 @@ func (r *Run) args() []string {
 func (r *Run) program(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.Case.Timeout)
 	defer cancel()
+	stop, err := r.startAgent()
+	if err != nil {
+		return err
+	}
+	defer stop()
 	cmd := exec.CommandContext(ctx, r.Binary, r.args()...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 15 * time.Second
@@ -171,7 +176,7 @@ func (r *Run) program(ctx context.Context) error {
 		return err
 	}
 	hook := r.startHook(ctx)
-	err := cmd.Wait()
+	err = cmd.Wait()
 	timedOut := ctx.Err() != nil
 	cancel()
 	hookErr := hook()

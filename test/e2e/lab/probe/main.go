@@ -42,6 +42,7 @@ func commands() []command {
 		{"devices", "makes device nodes and opens them", (*probe).devices},
 		{"fds", "open files that this process was born with", (*probe).fds},
 		{"binds", "[PATH…]            mounts that a step is not known to have", (*probe).binds},
+		{"agent", "uses the ssh agent, and tries to get through it", (*probe).agent},
 		{"unix", "PATH|@NAME…         connects to unix sockets", (*probe).unix},
 		{"sockets", "searches the file system for sockets and connects", (*probe).sockets},
 		{"listen", "[flags] PORT…       TCP and UDP; tells what arrives", (*probe).listen},
