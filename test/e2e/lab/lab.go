@@ -56,6 +56,8 @@ type Lab struct {
 	cages   map[string]*Cage
 	waiting chan struct{} // closed and replaced when a cage is added
 	plain   *Uncaged
+
+	published bool // images are in the registry
 }
 
 // Start brings up the lab. repo is the root of the checkout.

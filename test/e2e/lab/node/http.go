@@ -52,6 +52,11 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		s.websocket(w, r, orig)
 		return
 	}
+	if strings.HasPrefix(r.URL.Path, "/v2/") {
+		s.count.arrive(kind, host(r), orig, r.Method+" "+r.URL.Path, 0)
+		s.serveImages(w, r)
+		return
+	}
 	body, err := s.body(kind, r)
 	detail := r.Method + " " + r.URL.Path + " " + r.Proto
 	if err != nil {

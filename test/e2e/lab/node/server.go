@@ -19,11 +19,12 @@ import (
 // server accepts every connection, finds out what it speaks, serves it, and
 // counts it under its original destination.
 type server struct {
-	role  string
-	count *counter
-	ca    *pki.Authority
-	plain *queue // to the HTTP server
-	gate  *gate
+	role   string
+	count  *counter
+	ca     *pki.Authority
+	plain  *queue // to the HTTP server
+	gate   *gate
+	images http.Handler
 }
 
 func serveEverything(ctx context.Context, role string) error {
@@ -31,7 +32,7 @@ func serveEverything(ctx context.Context, role string) error {
 	if err != nil {
 		return err
 	}
-	s := &server{role: role, count: newCounter(), ca: ca, plain: newQueue(), gate: newGate()}
+	s := &server{role: role, count: newCounter(), ca: ca, plain: newQueue(), gate: newGate(), images: images()}
 	if err := startSniffer("eth0", s.count); err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func serveEverything(ctx context.Context, role string) error {
 	go echoPackets(udp)
 	go func() { _ = s.http().Serve(s.plain) }()
 	go s.accept(l)
-	return control(ctx, s.count, map[string]http.HandlerFunc{"GET /waiting": s.gate.told, "POST /release": s.gate.release})
+	return control(ctx, s.count, map[string]http.HandlerFunc{"GET /waiting": s.gate.told, "POST /release": s.gate.release, "/v2/": s.images.ServeHTTP})
 }
 
 func (s *server) http() *http.Server {

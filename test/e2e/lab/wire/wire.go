@@ -37,6 +37,14 @@ const (
 	SinkPublic6   = "2001:db8:200::200"
 )
 
+// Registry is the origin as a registry of images. Two of its other names misbehave:
+// RealmRegistry sends clients to the sink for a token, BlobRegistry for blobs.
+const (
+	Registry      = "registry.allowed.test"
+	RealmRegistry = "realm.allowed.test"
+	BlobRegistry  = "blobs.allowed.test"
+)
+
 // State is everything that a node counted since its last reset.
 type State struct {
 	Flows    []Flow           `json:"flows"`
