@@ -23,6 +23,8 @@ const (
 	JournalFile = "/run/buildcage/events.jsonl"
 	// StateDir is the mount point of the state volume.
 	StateDir = "/var/lib/buildkit"
+	// EvidenceDir, in StateDir, holds what is known of the steps in the cache.
+	EvidenceDir = "buildcage-evidence"
 	// CABundle is the CA bundle that BuildKit uses: the image's own and
 	// the extra certificates handed in at start.
 	CABundle = "/run/buildcage/ca.pem"

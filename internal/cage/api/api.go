@@ -32,6 +32,9 @@ type Server struct {
 	Refused func(Refusal)
 	// Solving is told of the ref of every build just before it is forwarded; nil: nobody is.
 	Solving func(ref string)
+	// Importing is told of the ref of every build that takes results from a
+	// cache elsewhere, before it can; nil: nobody is.
+	Importing func(ref string)
 	// Log takes diagnostics; nil: none.
 	Log *slog.Logger
 }

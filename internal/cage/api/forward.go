@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -57,7 +58,7 @@ func (c *call) requests(in grpc.ServerStream, out grpc.ClientStream) error {
 			return err
 		}
 		if c.inspect != nil {
-			if err := c.judge(&f); err != nil {
+			if err := c.judge(in.Context(), &f); err != nil {
 				f.data.Free()
 				return err
 			}
@@ -68,7 +69,7 @@ func (c *call) requests(in grpc.ServerStream, out grpc.ClientStream) error {
 	}
 }
 
-func (c *call) judge(f *frame) error {
+func (c *call) judge(ctx context.Context, f *frame) error {
 	verdict, err := c.inspect(f.data.Materialize())
 	if err != nil {
 		return c.server.refuse(Refusal{Method: c.method, Reason: "invalid-request", Detail: "the request does not decode"})
@@ -77,10 +78,22 @@ func (c *call) judge(f *frame) error {
 		verdict.refusal.Method = c.method
 		return c.server.refuse(*verdict.refusal)
 	}
+	if ref := cmp.Or(verdict.ref, buildOf(ctx)); verdict.imports && c.server.Importing != nil {
+		c.server.Importing(ref)
+	}
 	if verdict.ref != "" && c.server.Solving != nil {
 		c.server.Solving(verdict.ref)
 	}
 	return nil
+}
+
+// buildOf is the ref of the build that a frontend's call belongs to, as
+// buildkitd finds it: in the call's metadata.
+func buildOf(ctx context.Context) string {
+	if ids := metadata.ValueFromIncomingContext(ctx, "buildkit-controlapi-buildid"); len(ids) > 0 {
+		return ids[0]
+	}
+	return ""
 }
 
 // responses copies buildkitd → client.

@@ -29,6 +29,7 @@ func (r Refusal) Error() string {
 type verdict struct {
 	refusal *Refusal
 	ref     string // a build begins
+	imports bool   // it takes results from a cache elsewhere
 }
 
 // inspector decodes one message and judges it. An error means that it does not decode.
@@ -51,7 +52,7 @@ func inspectSolve(msg []byte) (verdict, error) {
 		r.Ref = req.Ref
 		return verdict{refusal: r}, nil
 	}
-	return verdict{ref: req.Ref}, nil
+	return verdict{ref: req.Ref, imports: imports(req.FrontendAttrs) || len(req.Cache.GetImports()) > 0}, nil
 }
 
 func judgeSolve(req *control.SolveRequest) *Refusal {
@@ -77,7 +78,7 @@ func inspectBridgeSolve(msg []byte) (verdict, error) {
 		judgeAttrs(req.FrontendOpt),
 		judgeDefinition(req.Definition),
 		judgeInputs(req.FrontendInputs),
-	)}, nil
+	), imports: imports(req.FrontendOpt) || len(req.CacheImports) > 0}, nil
 }
 
 func inspectNewContainer(msg []byte) (verdict, error) {
@@ -178,6 +179,11 @@ func judgeAttrs(attrs map[string]string) *Refusal {
 		}
 	}
 	return nil
+}
+
+// imports reports whether the options of a frontend name a cache to import.
+func imports(attrs map[string]string) bool {
+	return attrs["cache-imports"] != "" || attrs["cache-from"] != ""
 }
 
 func firstRefusal(all ...*Refusal) *Refusal {

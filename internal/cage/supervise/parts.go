@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/buildcage/buildcage/internal/cage/evidence"
 	"github.com/buildcage/buildcage/internal/cage/firewall"
 	"github.com/buildcage/buildcage/internal/cage/journal"
 	"github.com/buildcage/buildcage/internal/cage/nameserver"
@@ -53,6 +54,8 @@ type parts struct {
 	registry    registry
 	vertices    vertices
 	notices     notice.Board
+	observer    evidence.Observer
+	evidence    *evidence.Store // nil: none is kept
 }
 
 // phases is the order in which a cage comes up. Enforcement and the record
@@ -68,6 +71,7 @@ func phases(c *cage, config contract.Boot) []phase {
 		{"firewall", p.closeNetwork},
 		{"nameserver", p.serveNames},
 		{"proxy", p.serveProxy},
+		{"evidence", p.openEvidence},
 		{"control", p.serveControl},
 		{"record", p.keepRecord},
 		{"spans", p.receiveSpans},
@@ -191,7 +195,8 @@ func (p *parts) seal(ctx context.Context, reason string) error {
 	drain, cancel := context.WithTimeout(ctx, drainGrace)
 	defer cancel()
 	p.proxy.Drain(drain)
-	p.vertices.late.Wait() // each waits for spanLimit at most
+	p.vertices.late.Wait()          // each waits for spanLimit and settleLimit at most
+	p.vertices.watching.wait(drain) // a build that is over has told all about its vertices
 	counts, err := p.firewall.Counts()
 	if err == nil {
 		if lost := p.packets.Settle(ctx, counts.Logged(), settleGrace); lost > 0 {

@@ -6,10 +6,11 @@ import (
 	"github.com/buildcage/buildcage/internal/policy"
 )
 
-// record takes what happened to a step's traffic: into the journal, and where
-// it was refused into the step's own log.
+// record takes what happened to a step's traffic: into the journal, into the
+// evidence of the step, and where it was refused into the step's own log.
 func (p *parts) record(r event.Record) {
 	p.journal.Add(r)
+	p.observer.See(r)
 	if r.Conn == nil && r.Drop == nil && r.DNS == nil {
 		return
 	}

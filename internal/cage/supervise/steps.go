@@ -90,6 +90,10 @@ func (p *parts) stepStart(ctx context.Context, start control.Start) (string, err
 		s.Network = "none"
 	}
 	p.registry.add(s, vertex.SpanOf(start.Traceparent))
+	if err := p.observe(s.ID, s.Command); err != nil {
+		p.registry.remove(s.ID)
+		return "", err
+	}
 	p.notices.Open(s.ID)
 	p.finder.Add(s)
 	p.steps.Register(s)
@@ -103,13 +107,15 @@ func (p *parts) stepExit(id string, code int) {
 		return
 	}
 	p.catchUp()
-	p.steps.Forget(r.step)
-	p.proxy.Forget(r.step)
+	time.AfterFunc(lateGrace, func() {
+		p.steps.Forget(r.step)
+		p.proxy.Forget(r.step)
+	})
 	p.finder.Forget(r.step)
 	p.notices.Close(id)
 	ended := r.step.Step
 	ended.Exit, ended.Took = &code, time.Since(r.since)
-	p.ended(ended, r.span)
+	p.ended(ended, r)
 }
 
 // catchGrace bounds how long the end of a step waits for the packet log.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -27,6 +28,10 @@ type vertices struct {
 	table vertex.Table
 	spans string // address of the span receiver, host:port
 	late  sync.WaitGroup
+	// ending are the steps that have ended and whose evidence is not kept yet.
+	ending gate
+	// watching are the builds whose status is followed.
+	watching gate
 }
 
 const (
@@ -74,7 +79,14 @@ func (p *parts) serveAPI(_, life context.Context) (down, error) {
 				Step: event.BuilderStep, Verdict: event.Blocked, Reason: r.Reason, Detail: event.Escape(r.Detail),
 			}})
 		},
-		Solving: func(ref string) { go p.watchBuild(life, cc, ref) },
+		Solving: func(ref string) {
+			done := p.vertices.watching.enter()
+			go func() {
+				defer done()
+				p.watchBuild(life, cc, ref)
+			}()
+		},
+		Importing: p.vertices.table.Imports,
 	}
 	done := make(chan struct{})
 	go func() {
@@ -102,9 +114,7 @@ func (p *parts) completed(v vertex.Vertex) {
 	command, run := name.Run()
 	switch {
 	case run && v.Cached:
-		s := event.Step{ID: p.registry.id(), Command: command, Cached: true}
-		describe(&s, v)
-		p.journal.Add(event.Record{Kind: event.KindStep, Step: &s})
+		p.cached(v, command)
 	case v.Cached || v.Error != "":
 	case strings.HasPrefix(name.Text, "FROM "), strings.HasPrefix(name.Text, "ADD http"), strings.HasPrefix(name.Text, "ADD git"):
 		p.journal.Add(event.Record{Kind: event.KindSource, Source: &event.Source{
@@ -167,16 +177,58 @@ func (p *parts) stages(command string) (stages []string) {
 
 // ended records the end of a step, with its vertex if that becomes known in
 // time: spans are reported when they are over.
-func (p *parts) ended(s event.Step, span string) {
+func (p *parts) ended(s event.Step, r running) {
+	done := p.vertices.ending.enter()
 	p.vertices.late.Go(func() {
-		if span != "" {
-			digest, ok := p.vertices.table.AwaitSpan(context.Background(), span, spanLimit)
-			if found := p.vertices.table.ByDigest(digest); ok && len(found) > 0 {
-				describe(&s, found[len(found)-1])
+		defer done()
+		var found []vertex.Vertex
+		if r.span != "" {
+			if digest, ok := p.vertices.table.AwaitSpan(context.Background(), r.span, spanLimit); ok {
+				found = p.vertices.table.ByDigest(digest)
 			}
 		}
+		if n := len(found); n > 0 {
+			describe(&s, found[n-1])
+		}
 		p.journal.Add(event.Record{Kind: event.KindStep, Step: &s})
+		p.keep(r, *s.Exit, found)
 	})
+}
+
+// gate lets wait for those who are inside now, and not for later ones. The zero
+// value is ready.
+type gate struct {
+	mu     sync.Mutex
+	inside map[chan struct{}]struct{}
+}
+
+func (g *gate) enter() (leave func()) {
+	one := make(chan struct{})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inside == nil {
+		g.inside = make(map[chan struct{}]struct{})
+	}
+	g.inside[one] = struct{}{}
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.inside, one)
+		close(one)
+	}
+}
+
+func (g *gate) wait(ctx context.Context) {
+	g.mu.Lock()
+	all := slices.Collect(maps.Keys(g.inside))
+	g.mu.Unlock()
+	for _, one := range all {
+		select {
+		case <-one:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // tracing is what makes buildkitd report its spans to us, and put their ids

@@ -20,6 +20,7 @@ type Table struct {
 type build struct {
 	vertices map[string]Vertex
 	done     bool
+	imports  bool // results may come from a cache elsewhere
 }
 
 const (
@@ -56,6 +57,20 @@ func (t *Table) build(ref string) *build {
 	t.builds[ref] = b
 	t.order = append(t.order, ref)
 	return b
+}
+
+// Imports notes that the build takes results from a cache elsewhere.
+func (t *Table) Imports(ref string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.build(ref).imports = true
+}
+
+// Importing reports whether the build takes results from a cache elsewhere.
+func (t *Table) Importing(ref string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.build(ref).imports
 }
 
 // Done says that the build has ended; its vertices may be forgotten.

@@ -18,6 +18,7 @@ import (
 type Vertex struct {
 	Build     string // ref of the build
 	Digest    string
+	Inputs    string // digests, separated by spaces
 	Name      string // as BuildKit shows it
 	Started   time.Time
 	Completed time.Time

@@ -109,3 +109,47 @@ func TestTableIsBounded(t *testing.T) {
 		t.Error("a running build was forgotten")
 	}
 }
+
+func TestIdentity(t *testing.T) {
+	graph := func(session, stage, base, run string) (*Table, Vertex) {
+		var table Table
+		observe := func(digest, name string, inputs ...string) Vertex {
+			v := Vertex{Build: "b", Digest: session + digest, Name: name}
+			for _, in := range inputs {
+				v.Inputs += session + in + " "
+			}
+			table.Observe(v)
+			return v
+		}
+		observe("ctx", "[internal] load build context")
+		observe("from", "["+stage+" 1/3] FROM "+base)
+		observe("copy", "["+stage+" 2/3] COPY . .", "from", "ctx")
+		return &table, observe("run", "["+stage+" 3/3] RUN "+run, "copy")
+	}
+	table, v := graph("s1", "deps", "node:22@sha256:1", "npm ci")
+	id := table.Identity(v)
+	for name, tc := range map[string]struct {
+		session, stage, base, run string
+		same                      bool
+	}{
+		"session": {"s2", "deps", "node:22@sha256:1", "npm ci", true},
+		"stage":   {"s2", "other", "node:22@sha256:1", "npm ci", true},
+		"base":    {"s2", "deps", "node:22@sha256:2", "npm ci", false},
+		"command": {"s2", "deps", "node:22@sha256:1", "npm ci -f", false},
+	} {
+		table, v := graph(tc.session, tc.stage, tc.base, tc.run)
+		if got := table.Identity(v); got == id != tc.same {
+			t.Errorf("another %s: same %v, want %v", name, got == id, tc.same)
+		}
+	}
+	orphan := func(session string) string {
+		var table Table
+		return table.Identity(Vertex{Build: "b", Digest: session, Name: "[2/2] RUN npm ci", Inputs: session + "in"})
+	}
+	if orphan("a") == orphan("b") {
+		t.Error("vertices with unknown ancestors have one identity")
+	}
+	loop := Vertex{Build: "b", Digest: "d", Inputs: "d"}
+	table.Observe(loop)
+	table.Identity(loop)
+}

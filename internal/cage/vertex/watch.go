@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	control "github.com/moby/buildkit/api/services/control"
@@ -30,7 +31,7 @@ func (t *Table) Watch(ctx context.Context, cc *grpc.ClientConn, ref string, chan
 		}
 		for _, v := range resp.Vertexes {
 			now := Vertex{
-				Build: ref, Digest: v.Digest, Name: v.Name, Cached: v.Cached, Error: v.Error,
+				Build: ref, Digest: v.Digest, Inputs: strings.Join(v.Inputs, " "), Name: v.Name, Cached: v.Cached, Error: v.Error,
 				Started: when(v.Started), Completed: when(v.Completed),
 			}
 			if before, known := t.Observe(now); !known || before != now {
