@@ -32,11 +32,17 @@ func clean(header http.Header, connection []string) {
 	}
 }
 
-// badUpgrade refuses clear text HTTP/2, which would hide its requests.
+// declineH2C takes an offer of clear text HTTP/2 out of a request and reports
+// whether there was one. A server may always decline, and clients (Java's since
+// 11) offer it with every request; taken, it would hide all that follow.
+func (h *head) declineH2C() bool {
+	n := len(h.upgrade)
+	h.upgrade = slices.DeleteFunc(h.upgrade, func(t string) bool { return t == "h2c" })
+	return len(h.upgrade) < n || slices.Contains(h.connection, "http2-settings")
+}
+
+// badUpgrade refuses an upgrade whose request doesn't end with its head.
 func (h *head) badUpgrade() *refusal {
-	if slices.Contains(h.upgrade, "h2c") || slices.Contains(h.connection, "http2-settings") {
-		return &refusal{reason: event.UpgradeRefused, status: 501, detail: "h2c"}
-	}
 	if h.upgrades() && (h.lengths > 0 || h.encodings > 0) {
 		return &refusal{reason: event.UpgradeRefused, status: 501, detail: "upgrade with a body"}
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"net/http"
 	"strings"
 
 	"github.com/buildcage/buildcage/internal/event"
@@ -92,13 +93,14 @@ func (h *head) requestLine(line string) *refusal {
 	return nil
 }
 
+// isMethod takes no TRACE, which echoes what a request carries and which nobody needs.
 func isMethod(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; (c < 'A' || c > 'Z') && c != '-' && c != '_' {
 			return false
 		}
 	}
-	return s != "" && len(s) <= 32
+	return s != "" && s != http.MethodTrace && len(s) <= 32
 }
 
 // isTarget allows printable ASCII without the fragment mark.

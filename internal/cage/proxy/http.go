@@ -142,6 +142,9 @@ func (x *exchange) judge(ev *event.Conn, h *head) bool {
 	if t.Protocol == policy.HTTP && t.Name != x.origName {
 		ev.Flags = append(ev.Flags, flagRerouted)
 	}
+	if h.declineH2C() {
+		ev.Flags = append(ev.Flags, flagH2C)
+	}
 	if refused := h.badUpgrade(); refused != nil {
 		return x.refuse(ev, refused)
 	}

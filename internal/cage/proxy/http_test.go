@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -237,6 +238,34 @@ func TestHTTPUpgradeDeclined(t *testing.T) {
 	}
 	l.want(event.Allowed, "http", "allowed.example.com", "")
 	l.want(event.Blocked, "http", "blocked.example.com", event.NotAllowed)
+}
+
+// The offer of clear text HTTP/2 does not reach the origin, however it is
+// written; the request itself does, and the next one is judged.
+func TestHTTPDeclinesH2C(t *testing.T) {
+	l := newLab(t, anyPort())
+	got := make(chan string, 8)
+	o := l.http(func(_ http.ResponseWriter, r *http.Request) { got <- fmt.Sprint(r.Header) }, false)
+	const host = "Host: allowed.example.com\r\n"
+	for _, fields := range []string{
+		"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n",
+		"upgrade: foo\r\nUpgrade: bar, H2C\r\nConnection: Upgrade\r\nConnection: http2-settings\r\nHTTP2-Settings: AAMAAABk\r\n",
+		"Upgrade: h2c\r\n", "HTTP2-Settings: AAMAAABk\r\nConnection: HTTP2-Settings\r\n",
+		"Upgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 0\r\n",
+	} {
+		conn := l.named("allowed.example.com", o.port)
+		answer := exchange(t, conn, "GET / HTTP/1.1\r\n"+host+fields+"\r\nGET / HTTP/1.1\r\nHost: blocked.example.com\r\n\r\n")
+		if !strings.HasPrefix(answer, "HTTP/1.1 200 ") {
+			t.Errorf("%q: answer %q", fields, answer)
+		}
+		if ev := l.want(event.Allowed, "http", "allowed.example.com", ""); !slices.Contains(ev.Flags, "h2c") {
+			t.Errorf("%q: flags %v", fields, ev.Flags)
+		}
+		l.want(event.Blocked, "http", "blocked.example.com", event.NotAllowed)
+		if r := <-got; strings.Contains(strings.ToLower(r), "h2c") || strings.Contains(strings.ToLower(r), "http2-settings") {
+			t.Errorf("%q: the origin got %q", fields, r)
+		}
+	}
 }
 
 func TestHTTPOldClient(t *testing.T) {

@@ -25,6 +25,7 @@ const (
 	flagPrivate   = "private"  // dialled a private address that no allow_private covers
 	flagWebSocket = "websocket"
 	flagUpgrade   = "upgrade"
+	flagH2C       = "h2c" // an offer of clear text HTTP/2 was taken out
 )
 
 // ending is why the proxy itself ended a connection.

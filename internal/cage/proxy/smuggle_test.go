@@ -59,7 +59,7 @@ func corpus() map[event.Reason][]string {
 			// Request line.
 			"GET /\r\n", "GET / \r\n", "GET / HTTP/1.2\r\n" + host + "\r\n", "GET / HTTP/2.0\r\n" + host + "\r\n", "GET / HTTP/9.9\r\n" + host + "\r\n",
 			"GET / http/1.1\r\n" + host + "\r\n", "get / HTTP/1.1\r\n" + host + "\r\n", "GET  / HTTP/1.1\r\n" + host + "\r\n", "GET\t/ HTTP/1.1\r\n" + host + "\r\n",
-			"GET / HTTP/1.1 \r\n" + host + "\r\n", "GET / x HTTP/1.1\r\n" + host + "\r\n", target("*"), target("/a\x00b"), target("/a\x7f"), target("/#frag"), target("/\xff"),
+			"GET / HTTP/1.1 \r\n" + host + "\r\n", "GET / x HTTP/1.1\r\n" + host + "\r\n", "TRACE / HTTP/1.1\r\n" + host + "\r\n", target("*"), target("/a\x00b"), target("/a\x7f"), target("/#frag"), target("/\xff"),
 			target("https://allowed.example.com:PORT/"), target("ftp://allowed.example.com/"), target("http:///x"), target("allowed.example.com"),
 			target("http://allowed.example.com:PORT/#@blocked.example.com/"), target("/%zz"), target("\\x"),
 		},
@@ -68,8 +68,6 @@ func corpus() map[event.Reason][]string {
 			"CONNECT [::1]:22 HTTP/1.1\r\n\r\n", "CONNECT ]x HTTP/1.0\r\n\r\n",
 		},
 		event.UpgradeRefused: {
-			get(host + "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n"),
-			get(host + "Upgrade: websocket\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n"), get(host + "Upgrade: H2C\r\n"),
 			"POST / HTTP/1.1\r\n" + host + "Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 3\r\n\r\nabc",
 		},
 		event.Unclassified: {
