@@ -72,6 +72,9 @@ func (r *resolver) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	m.RecursionAvailable = true
 	m.Rcode = a.Rcode
 	m.Answer = a.Records(question.Name)
+	if a.Confuse {
+		m.Id++
+	}
 	switch {
 	case a.Silent:
 		return

@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/binary"
+	"fmt"
+	"net"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -113,4 +116,35 @@ func (p *probe) packets(server string, list []packet) {
 	for _, m := range list {
 		p.say("%s %s: %s", server, m.name, p.packet(server, m.b))
 	}
+}
+
+// queries asks n questions for names below domain, each for another one, from
+// a few sockets, and waits for no answer.
+func (p *probe) queries(domain string, n, sockets int) error {
+	config, err := dns.ClientConfigFromFile("/etc/resolv.conf")
+	if err != nil {
+		return err
+	}
+	server := net.JoinHostPort(config.Servers[0], "53")
+	list := make([]int, sockets)
+	for i := range list {
+		list[i] = i
+	}
+	start := time.Now()
+	each(list, sockets, func(worker int) {
+		c, err := net.Dial("udp", server)
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		for i := worker; i < n; i += sockets {
+			m := new(dns.Msg)
+			m.SetQuestion(dns.Fqdn(fmt.Sprintf("q%d.%s", i, domain)), dns.TypeA)
+			if b, err := m.Pack(); err == nil {
+				_, _ = c.Write(b) // refused or not
+			}
+		}
+	})
+	p.say("%d questions in %v", n, time.Since(start).Round(time.Millisecond))
+	return nil
 }

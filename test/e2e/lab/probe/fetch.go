@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -23,9 +24,11 @@ type fetchFlags struct {
 	method, host, sni, resolve, pin string
 	headers                         stringList
 	h1, follow, exporter            bool
-	drop6, drop4                    bool
+	only4, only6                    bool
+	h2c, chunked, sum               bool
 	upload                          int64
 	parallel, times                 int
+	within                          time.Duration
 }
 
 type stringList []string
@@ -47,8 +50,13 @@ func (p *probe) fetch(args []string) error {
 	f.BoolVar(&o.h1, "h1", false, "no HTTP/2")
 	f.BoolVar(&o.follow, "L", false, "follow redirects")
 	f.BoolVar(&o.exporter, "exporter", false, "send the connection's exported keys; for /exporter")
-	f.BoolVar(&o.drop6, "4", false, "IPv4 only")
+	f.BoolVar(&o.only4, "4", false, "IPv4 only")
 	f.BoolVar(&o.drop4, "6", false, "IPv6 only")
+	f.BoolVar(&o.only6, "6", false, "IPv6 only")
+	f.BoolVar(&o.h2c, "h2c", false, "HTTP/2 in the clear, with prior knowledge")
+	f.BoolVar(&o.chunked, "chunked", false, "--upload without a length")
+	f.BoolVar(&o.sum, "sum", false, "print the SHA-256 of the body")
+	f.DurationVar(&o.within, "within", 0, "say TOO SLOW unless the fastest round takes no longer")
 	f.Int64Var(&o.upload, "upload", 0, "body of N bytes")
 	f.IntVar(&o.parallel, "parallel", 1, "at once")
 	f.IntVar(&o.times, "times", 1, "rounds")
@@ -56,7 +64,9 @@ func (p *probe) fetch(args []string) error {
 	if err != nil {
 		return err
 	}
+	fastest := time.Duration(math.MaxInt64)
 	for range o.times {
+		start := time.Now()
 		var all sync.WaitGroup
 		for range o.parallel {
 			all.Go(func() {
@@ -66,6 +76,10 @@ func (p *probe) fetch(args []string) error {
 			})
 		}
 		all.Wait()
+		fastest = min(fastest, time.Since(start))
+	}
+	if o.within > 0 && fastest > o.within {
+		p.say("TOO SLOW: %v", fastest)
 	}
 	return nil
 }
@@ -81,8 +95,11 @@ func (p *probe) get(address string, o *fetchFlags) string {
 			_, port, _ := net.SplitHostPort(addr)
 			addr = net.JoinHostPort(o.resolve, port)
 		}
-		if o.drop6 {
+		switch {
+		case o.only4:
 			network = "tcp4"
+		case o.only6:
+			network = "tcp6"
 		}
 		if o.drop4 {
 			network = "tcp6"
@@ -91,6 +108,10 @@ func (p *probe) get(address string, o *fetchFlags) string {
 	}
 	t := &http.Transport{DialContext: dial, TLSHandshakeTimeout: p.timeout, ForceAttemptHTTP2: !o.h1, Proxy: http.ProxyFromEnvironment}
 	t.TLSClientConfig = &tls.Config{ServerName: o.sni}
+	if o.h2c {
+		t.Protocols = &http.Protocols{}
+		t.Protocols.SetUnencryptedHTTP2(true)
+	}
 	if o.exporter {
 		t.DialTLSContext, t.ForceAttemptHTTP2 = nil, false
 	}
@@ -105,6 +126,9 @@ func (p *probe) get(address string, o *fetchFlags) string {
 	}
 	if o.upload > 0 {
 		req.Body, req.ContentLength = io.NopCloser(io.LimitReader(zeros{}, o.upload)), o.upload
+		if o.chunked {
+			req.ContentLength = -1
+		}
 	}
 	req.Host = o.host
 	for _, h := range o.headers {
@@ -123,15 +147,22 @@ func (p *probe) get(address string, o *fetchFlags) string {
 
 func describe(res *http.Response, o *fetchFlags) string {
 	defer res.Body.Close()
-	head := make([]byte, 200)
-	n, _ := io.ReadFull(res.Body, head)
-	more, err := io.Copy(io.Discard, res.Body)
+	head, digest := make([]byte, 200), sha256.New()
+	body := io.TeeReader(res.Body, digest)
+	if !o.sum {
+		body = res.Body
+	}
+	n, _ := io.ReadFull(body, head)
+	more, err := io.Copy(io.Discard, body)
 	text := fmt.Sprintf("%s %s %d bytes %s", res.Proto, res.Status, int64(n)+more, brief(head[:n]))
 	if res.TLS != nil {
 		text += fmt.Sprintf(" alpn=%q key=%s", res.TLS.NegotiatedProtocol, keyOf(res.TLS))
 		if o.pin != "" && o.pin != keyOf(res.TLS) {
 			text += " WRONG KEY"
 		}
+	}
+	if o.sum {
+		text += fmt.Sprintf(" sha256=%x", digest.Sum(nil))
 	}
 	if err != nil {
 		text += " broke off: " + err.Error()

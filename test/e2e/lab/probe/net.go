@@ -153,6 +153,9 @@ func (p *probe) flood(args []string) error {
 		return err
 	}
 	kind, addr := rest[0], rest[1]
+	if kind == "query" {
+		return p.queries(addr, *n, *parallel)
+	}
 	results := make(map[string]int)
 	var mu sync.Mutex
 	numbers := make([]int, *n)

@@ -8,9 +8,10 @@
 //	www.allowed.test    CNAME  blocked.test
 //	gone.allowed.test   RCODE  NXDOMAIN              or SERVFAIL, REFUSED
 //	mute.allowed.test   RCODE  SILENT                no answer at all
+//	ill.allowed.test    A      !SERVFAIL then 10.200.0.100   an answer code among the turns
 //
 // Options at the end of a line: ttl=SECONDS (default 60), delay=DURATION,
-// truncate (over UDP only). A name with an address of one family has an empty
+// truncate (over UDP only), confuse (the answer has another id). A name with an address of one family has an empty
 // answer for the other; a name that no line covers resolves to the sink.
 package zone
 
@@ -44,6 +45,7 @@ type Answer struct {
 	Rcode    int
 	Silent   bool
 	Truncate bool
+	Confuse  bool
 	Delay    time.Duration
 	records  []record
 }
@@ -103,6 +105,8 @@ func (l *line) option(o string) error {
 		l.options.Delay, err = time.ParseDuration(value)
 	case "truncate":
 		l.options.Truncate = true
+	case "confuse":
+		l.options.Confuse = true
 	default:
 		err = fmt.Errorf("unknown option %q", o)
 	}
@@ -114,6 +118,12 @@ func (l *line) check() error {
 		for _, v := range values {
 			switch l.kind {
 			case "A", "AAAA":
+				if code, ok := strings.CutPrefix(v, "!"); ok {
+					if _, known := dns.StringToRcode[code]; !known {
+						return fmt.Errorf("unknown answer %q", v)
+					}
+					continue
+				}
 				if a, err := netip.ParseAddr(v); err != nil || a.Is4() != (l.kind == "A") {
 					return fmt.Errorf("%q is no address for %s", v, l.kind)
 				}
@@ -185,6 +195,7 @@ func (z *Zone) find(name string) []*line {
 // add applies a line; it returns the name that a CNAME leads to.
 func (l *line) add(a *Answer, owner string, qtype uint16) string {
 	a.Delay, a.Truncate = max(a.Delay, l.options.Delay), a.Truncate || l.options.Truncate
+	a.Confuse = a.Confuse || l.options.Confuse
 	matches := l.kind == dns.TypeToString[qtype]
 	if l.kind != "RCODE" && l.kind != "CNAME" && !matches {
 		return ""
@@ -200,6 +211,10 @@ func (l *line) add(a *Answer, owner string, qtype uint16) string {
 		return strings.ToLower(values[0])
 	default:
 		for _, v := range values {
+			if code, ok := strings.CutPrefix(v, "!"); ok {
+				a.Rcode = dns.StringToRcode[code]
+				continue
+			}
 			a.records = append(a.records, record{owner, l.kind, v, l.ttl})
 		}
 	}
