@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/buildcage/buildcage/internal/config"
 	"github.com/buildcage/buildcage/internal/policy"
@@ -15,7 +16,7 @@ import (
 // writeAllowlist puts what an audit saw into the file of --write. A record
 // that is not complete, or a build that failed half way, would make a list
 // that is too short, so run only calls it for a whole run.
-func (b *build) writeAllowlist(r *report.Report) error {
+func (b *build) writeAllowlist(in report.Input) error {
 	if b.write == nil {
 		return nil
 	}
@@ -23,14 +24,20 @@ func (b *build) writeAllowlist(r *report.Report) error {
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", b.write, err)
 	}
-	seen := r.Allowlist()
-	add := config.Additions{Rules: seen.Rules, Builder: seen.Builder}
-	for _, prefix := range seen.Private {
-		add.AllowPrivate = append(add.AllowPrivate, policy.Text{Text: prefix.String()})
-	}
-	text, err := config.Merge(existing, b.write.path, add)
+	file, err := config.Base(existing, b.write.path)
 	if err != nil {
 		return err
+	}
+	// The rules have to suit the steps: of this file, whatever policy ran.
+	if in.Policy, err = policy.Compile(file.Spec); err != nil {
+		return err
+	}
+	text, err := config.Merge(existing, b.write.path, b.additions(report.Build(in)))
+	if err != nil {
+		return err
+	}
+	if b.flags.perStep && !file.Spec.Rules.Empty() {
+		b.note(fmt.Sprintf("%s has rules at the top level: they still hold for every step without an entry", b.write))
 	}
 	render := func(w io.Writer) error { _, err := w.Write(text); return err }
 	if b.flags.write == stdoutName {
@@ -41,6 +48,22 @@ func (b *build) writeAllowlist(r *report.Report) error {
 	}
 	b.note("allowlist written to " + b.flags.write)
 	return nil
+}
+
+// additions is what the file lacks.
+func (b *build) additions(r *report.Report) config.Additions {
+	seen := r.Allowlist()
+	add := config.Additions{Rules: seen.Rules, Builder: seen.Builder, Steps: seen.Entries}
+	for _, prefix := range seen.Private {
+		add.AllowPrivate = append(add.AllowPrivate, policy.Text{Text: prefix.String()})
+	}
+	if b.flags.perStep {
+		add.Rules = policy.RuleTexts{}
+		for _, e := range r.Suggested.Steps {
+			add.Entries = append(add.Entries, config.Entry{Run: e.Selector, Comment: strings.Join(e.Where, "; "), Rules: e.Texts()})
+		}
+	}
+	return add
 }
 
 // existing is what the allowlist is merged into: the file itself, and for

@@ -45,6 +45,7 @@ type buildFlags struct {
 	reports       []string
 	failOnBlocked bool
 	write         string
+	perStep       bool
 	cache         bool
 	debug         bool
 	extraCA       []string
@@ -73,6 +74,7 @@ func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
 	}
 	if mode == policy.Audit {
 		flags.StringVar(&f.write, "write", "", "Add what the steps reached to the policy in `FILE`, keeping what it has; - is stdout")
+		flags.BoolVar(&f.perStep, "per-step", false, "Make the rules part of an entry of steps: for each command, so that no step may do what another one did")
 		flags.BoolVar(&f.cache, "cache", false, "Take unchanged steps from the cache; they reach nothing, so they list nothing")
 	}
 }
@@ -93,8 +95,9 @@ func (a *app) auditCommand() (*cobra.Command, error) {
 		Short: "Build an image and list what its steps reach",
 		Long: `Build an image as docker build does, let its steps reach what they want, and
 list it. With --write the list becomes rules in a policy file: exactly the
-hosts and ports that were seen. Steps run again even when they are cached,
-unless --cache, --no-cache=false or --no-cache-filter says otherwise.`,
+hosts and ports that were seen, with --per-step for each step its own. Steps
+run again even when they are cached, unless --cache, --no-cache=false or
+--no-cache-filter says otherwise.`,
 	})
 }
 

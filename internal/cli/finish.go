@@ -11,12 +11,14 @@ import (
 // finish tells what a run came to, in the order in which it matters, and
 // returns its exit code as an error.
 func (b *build) finish(result *runner.Result) error {
-	r := report.Build(report.Input{
+	in := report.Input{
 		Records: result.Records, Complete: result.Complete, Problem: result.Problem,
 		Mode: string(b.mode), BuildExit: buildx.Exit(result.BuildErr), Interrupted: result.Interrupted,
 		File: b.input.Name, Lines: b.lines(result),
 		Config: b.policy.path, Started: result.Started, Duration: result.Duration,
-	})
+		Policy: b.policy.compiled,
+	}
+	r := report.Build(in)
 	code := r.ExitCode(b.flags.failOnBlocked)
 	switch {
 	case result.Interrupted:
@@ -35,7 +37,7 @@ func (b *build) finish(result *runner.Result) error {
 		code = max(code, exitCage)
 	}
 	if r.Outcome == report.Clean || r.Outcome == report.Refused {
-		if err := b.writeAllowlist(r); err != nil {
+		if err := b.writeAllowlist(in); err != nil {
 			b.tell(err)
 			code = max(code, exitCode(err))
 		}

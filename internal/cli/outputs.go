@@ -16,6 +16,7 @@ type outputs struct {
 	reports []output
 	streams *streams
 	silent  bool
+	perStep bool
 }
 
 // output is one --report FORMAT[=FILE].
@@ -36,7 +37,7 @@ const (
 
 // openOutputs checks everything that the run is to write, before it starts.
 func (b *build) openOutputs() (err error) {
-	b.outputs = &outputs{streams: b.streams, silent: b.buildx.Silent()}
+	b.outputs = &outputs{streams: b.streams, silent: b.buildx.Silent(), perStep: b.flags.perStep}
 	stdout := 0
 	if b.buildx.Stdout() {
 		stdout++
@@ -135,6 +136,7 @@ func (o *outputs) write(out *output, r *report.Report) error {
 		if out.stream != nil {
 			opts = report.TextOptions{Width: o.streams.width(out.stream), Color: o.streams.color(out.stream), Dark: o.streams.dark()}
 		}
+		opts.PerStep = o.perStep
 		render = func(w io.Writer) error { return report.Text(w, r, opts) }
 	}
 	if out.file != nil {

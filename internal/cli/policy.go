@@ -12,9 +12,10 @@ import (
 
 // policyFile is the policy of a run and where it comes from.
 type policyFile struct {
-	path    string // empty: flags only
-	spec    policy.Spec
-	extraCA []string
+	path     string // empty: flags only
+	spec     policy.Spec
+	compiled *policy.Policy
+	extraCA  []string
 }
 
 // loadPolicy reads the configuration and adds the flags.
@@ -53,7 +54,7 @@ func (b *build) loadPolicy() error {
 	for _, w := range compiled.Warnings() {
 		b.warn(w)
 	}
-	b.policy = &policyFile{path: path, spec: cfg.Spec, extraCA: besides(path, cfg.ExtraCA)}
+	b.policy = &policyFile{path: path, spec: cfg.Spec, compiled: compiled, extraCA: besides(path, cfg.ExtraCA)}
 	return nil
 }
 

@@ -45,18 +45,7 @@ mode: restrict
 // rules are all refused by known_blocked rules, is left out. The result has
 // been loaded again.
 func Merge(existing []byte, path string, add Additions) ([]byte, error) {
-	src := newSource(path, existing)
-	root, err := src.parse()
-	if err != nil {
-		return nil, err
-	}
-	if root == nil {
-		src = newSource(path, []byte(src.bom+newText(src.data)))
-		if root, err = src.parse(); err != nil {
-			return nil, err
-		}
-	}
-	cfg, err := Load(path, []byte(src.bom+string(src.data)))
+	src, root, cfg, err := open(existing, path)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +62,28 @@ func Merge(existing []byte, path string, add Additions) ([]byte, error) {
 		return nil, fmt.Errorf("checking the merged %s: %w", path, err)
 	}
 	return merged, nil
+}
+
+// Base is the configuration that Merge adds to: that of a file which may be
+// empty or hold nothing but comments.
+func Base(existing []byte, path string) (*Config, error) {
+	_, _, cfg, err := open(existing, path)
+	return cfg, err
+}
+
+func open(existing []byte, path string) (src *source, root *yaml.Node, cfg *Config, err error) {
+	src = newSource(path, existing)
+	if root, err = src.parse(); err != nil {
+		return nil, nil, nil, err
+	}
+	if root == nil {
+		src = newSource(path, []byte(src.bom+newText(src.data)))
+		if root, err = src.parse(); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	cfg, err = Load(path, []byte(src.bom+string(src.data)))
+	return src, root, cfg, err
 }
 
 // newText is what a file of comments only, or none, begins with.

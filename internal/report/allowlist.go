@@ -3,6 +3,7 @@ package report
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
@@ -147,6 +148,9 @@ func (s *sums) target(c *event.Conn) {
 				t.private = c.Resolved.Unmap()
 			}
 		}
+	}
+	if !t.lacked && strings.HasPrefix(c.RulePos, "--") {
+		t.rule = policy.Target{} // a flag is for one run
 	}
 	if t.rule != (policy.Target{}) || t.private.IsValid() {
 		s.targets.at(t)
