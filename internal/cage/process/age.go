@@ -11,10 +11,13 @@ import (
 // every platform that Go runs on.
 const clockTick = 10 * time.Millisecond
 
-// youth is the age of a connection, in clock ticks, by which it may seem
-// younger than it is: its age comes in the kernel's own ticks. What was started
-// so shortly before a connection may have been started after it.
-const youth = 3
+// The age of a connection comes in the kernel's own ticks, of 10 ms at most: it
+// may have been opened one of ours earlier or later. Start times are rounded down.
+
+// younger says that what started then was certainly not there when the
+// connection was opened, and older that it certainly was.
+func younger(start, opened uint64) bool { return start > opened+1 }
+func older(start, opened uint64) bool   { return start+3 <= opened }
 
 // opened is when the accepted connection was established, in clock ticks since
 // boot: what was started later did not open it. It may have waited to be

@@ -123,7 +123,7 @@ func (f *Finder) answer(q *search) *event.Process {
 	t := f.table
 	elder := slices.DeleteFunc(slices.Clone(q.holders), func(h holder) bool {
 		s, ok := t.stat(h.proc)
-		return !ok || s.start > q.born
+		return !ok || younger(s.start, q.born)
 	})
 	switch len(elder) {
 	case 0:
@@ -155,7 +155,7 @@ func (f *Finder) one(q *search, h holder) *event.Process {
 	switch {
 	case q.partly:
 		p.Note = NotePartly
-	case !c.first() && c.last().start+youth > q.born && f.table.inheritable(h):
+	case !c.first() && !older(c.last().start, q.born) && f.table.inheritable(h):
 		p.Note = NoteMaybe
 	}
 	return p
@@ -166,7 +166,7 @@ func (f *Finder) one(q *search, h holder) *event.Process {
 func (f *Finder) heirs(q *search) *event.Process {
 	c := f.common(q.holders)
 	for i := range c {
-		if c[i].start > q.born {
+		if younger(c[i].start, q.born) {
 			c = c[:i]
 			break
 		}
