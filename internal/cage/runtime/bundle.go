@@ -153,12 +153,18 @@ func check(spec *specs.Spec, state string) (netns string, err error) {
 		return "", refusef("its configuration is not complete")
 	case spec.Hooks != nil && !emptyHooks(spec.Hooks):
 		return "", refusef("it brings hooks, which run outside of it")
+	case spec.Linux.CgroupsPath != "" && filepath.Dir(spec.Linux.CgroupsPath) != cgroupParent:
+		return "", refusef("it asks for the cgroup %q", spec.Linux.CgroupsPath)
 	}
 	if netns, err = namespaces(spec.Linux.Namespaces, state); err != nil {
 		return "", err
 	}
 	return netns, errors.Join(capabilities(spec.Process.Capabilities), mounts(spec.Mounts, state))
 }
+
+// cgroupParent is where BuildKit puts steps that don't ask for another place; a
+// frontend may ask.
+const cgroupParent = "/buildkit"
 
 func emptyHooks(h *specs.Hooks) bool {
 	b, err := json.Marshal(h)

@@ -89,7 +89,9 @@ func write(t *testing.T, s *specs.Spec) (bundle string) {
 
 func TestPrepare(t *testing.T) {
 	state := "/var/lib/x"
-	bundle := write(t, spec(state))
+	own := spec(state)
+	own.Linux.CgroupsPath = "/buildkit/abc"
+	bundle := write(t, own)
 	start, err := prepare(bundle, state)
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +140,9 @@ func TestRefused(t *testing.T) {
 		"all of the cage": func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "none", Source: "/", Options: []string{"rbind"}})
 		},
-		"no linux": func(s *specs.Spec) { s.Linux = nil },
+		"another cgroup": func(s *specs.Spec) { s.Linux.CgroupsPath = "/system/buildkit/abc" },
+		"a slice":        func(s *specs.Spec) { s.Linux.CgroupsPath = "system.slice:abc" },
+		"no linux":       func(s *specs.Spec) { s.Linux = nil },
 	} {
 		s := spec(state)
 		change(s)
