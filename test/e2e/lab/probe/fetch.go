@@ -51,7 +51,6 @@ func (p *probe) fetch(args []string) error {
 	f.BoolVar(&o.follow, "L", false, "follow redirects")
 	f.BoolVar(&o.exporter, "exporter", false, "send the connection's exported keys; for /exporter")
 	f.BoolVar(&o.only4, "4", false, "IPv4 only")
-	f.BoolVar(&o.drop4, "6", false, "IPv6 only")
 	f.BoolVar(&o.only6, "6", false, "IPv6 only")
 	f.BoolVar(&o.h2c, "h2c", false, "HTTP/2 in the clear, with prior knowledge")
 	f.BoolVar(&o.chunked, "chunked", false, "--upload without a length")
@@ -99,9 +98,6 @@ func (p *probe) get(address string, o *fetchFlags) string {
 		case o.only4:
 			network = "tcp4"
 		case o.only6:
-			network = "tcp6"
-		}
-		if o.drop4 {
 			network = "tcp6"
 		}
 		return (&net.Dialer{Timeout: p.timeout}).DialContext(ctx, network, addr)
