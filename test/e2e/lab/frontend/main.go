@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/client/llb"
-	dockerfile "github.com/moby/buildkit/frontend/dockerfile/builder"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/frontend/gateway/grpcclient"
 	_ "github.com/moby/buildkit/util/grpcutil/encoding/proto"
@@ -66,7 +65,7 @@ func build(ctx context.Context, c client.Client) (*client.Result, error) {
 		}
 		fmt.Fprint(os.Stderr, text)
 	}
-	return dockerfile.Build(ctx, c)
+	return c.Solve(ctx, client.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: c.BuildOpts().Opts}) // "cmdline" is set: it does not come back here
 }
 
 // attacks are the lines of the Dockerfile that begin with "#! ".
