@@ -32,7 +32,7 @@ func commands() []command {
 		{"dns", "[flags] NAME…          questions of any type to any server", (*probe).dns},
 		{"resolve", "NAME…              the resolver that Go programs use", (*probe).resolve},
 		{"raw", "[flags] KIND ADDRESS…  udp, icmp, sctp, proto:N, spoof:SOURCE, broadcast, fragment, frame", (*probe).raw},
-		{"flood", "[flags] KIND HOST:PORT  tcp, slow, dns, query, udp", (*probe).flood},
+		{"flood", "[flags] KIND HOST:PORT  tcp, slow, tls, dns, query, udp", (*probe).flood},
 		{"fam", "socket families and raw sockets that open", (*probe).fam},
 		{"caps", "capabilities, seccomp, uid of this process", (*probe).caps},
 		{"mounts", "mounts, devices and sockets in the file system", (*probe).mounts},

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -135,83 +134,4 @@ func each[T any](list []T, n int, f func(T)) {
 	}
 	close(items)
 	all.Wait()
-}
-
-// flood makes many of one kind and tells how they fared.
-func (p *probe) flood(args []string) error {
-	f := p.flags("flood")
-	n := f.Int("n", 1000, "how many")
-	parallel := f.Int("parallel", 100, "at once")
-	hold := f.Duration("hold", 0, "keep each open")
-	send := f.String("send", "", "bytes that each sends, Go's escapes; %d is its number")
-	rest, err := parse(f, args, 2)
-	if err != nil {
-		return err
-	}
-	text, err := unescape(*send)
-	if err != nil {
-		return err
-	}
-	kind, addr := rest[0], rest[1]
-	if kind == "query" {
-		return p.queries(addr, *n, *parallel)
-	}
-	results := make(map[string]int)
-	var mu sync.Mutex
-	numbers := make([]int, *n)
-	for i := range numbers {
-		numbers[i] = i
-	}
-	start := time.Now()
-	each(numbers, *parallel, func(i int) {
-		r := p.one(kind, addr, strings.ReplaceAll(text, "%d", strconv.Itoa(i)), i, *hold)
-		mu.Lock()
-		defer mu.Unlock()
-		results[r]++
-	})
-	p.say("%d in %v: %v", *n, time.Since(start).Round(time.Millisecond), results)
-	return nil
-}
-
-func (p *probe) one(kind, addr, text string, i int, hold time.Duration) string {
-	switch kind {
-	case "tcp":
-		c, err := p.dial(addr)
-		if err != nil {
-			return "refused"
-		}
-		defer c.Close()
-		_, _ = io.WriteString(c, text)
-		time.Sleep(hold)
-		return "connected"
-	case "slow": // one byte a second of something that never ends
-		c, err := p.dial(addr)
-		if err != nil {
-			return "refused"
-		}
-		defer c.Close()
-		for end := time.Now().Add(hold); time.Now().Before(end); time.Sleep(time.Second) {
-			if _, err := io.WriteString(c, "G"); err != nil {
-				return "closed"
-			}
-		}
-		return "held"
-	case "dns":
-		_, err := net.LookupHost(fmt.Sprintf("%d.%s", i, addr))
-		if err != nil {
-			return "failed"
-		}
-		return "answered"
-	case "udp":
-		c, err := net.Dial("udp", addr)
-		if err != nil {
-			return "refused"
-		}
-		defer c.Close()
-		if _, err := io.WriteString(c, text+"x"); err != nil {
-			return "refused"
-		}
-		return "sent"
-	}
-	return "unknown kind"
 }
