@@ -101,7 +101,7 @@ func TestOverload(t *testing.T) {
 }
 
 func TestIdle(t *testing.T) {
-	l := newLab(t, tcpAnywhere(), func(s *proxy.Server) { s.Limits.Idle = 500 * time.Millisecond })
+	l := newLab(t, tcpAnywhere(), func(s *proxy.Server) { s.Limits.Idle = 200 * time.Millisecond })
 	silent := l.plain(public, func(c net.Conn) { io.Copy(io.Discard, c) })
 	wasReset(t, l.named("git.example.com", silent.port))
 	l.want(event.Allowed, "tcp", "git.example.com", event.Idle)
@@ -109,18 +109,22 @@ func TestIdle(t *testing.T) {
 	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: allowed.example.com\r\n\r\n")
 	wasReset(t, conn)
 	l.want(event.Allowed, "http", "allowed.example.com", event.Idle)
-	// One that moves now and then stays.
+}
+
+// One that moves now and then stays, even if this machine stalls for a second.
+func TestNotIdle(t *testing.T) {
+	l := newLab(t, tcpAnywhere(), func(s *proxy.Server) { s.Limits.Idle = 2 * time.Second })
 	o := l.plain(public, func(c net.Conn) {
-		tick := time.NewTicker(50 * time.Millisecond)
+		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
-		for range 10 {
+		for range 30 {
 			<-tick.C
 			io.WriteString(c, ".")
 		}
 	})
-	conn = l.named("git.example.com", o.port)
+	conn := l.named("git.example.com", o.port)
 	conn.CloseWrite()
-	if b, err := io.ReadAll(conn); err != nil || len(b) != 10 {
+	if b, err := io.ReadAll(conn); err != nil || len(b) != 30 {
 		t.Errorf("%q, %v", b, err)
 	}
 	l.want(event.Allowed, "tcp", "git.example.com", "")

@@ -73,10 +73,10 @@ func Repository() string { return "buildcage-test-" + nonce() }
 // standin compiles testdata/standin for the engine's machine.
 func standin(t testing.TB) []byte {
 	t.Helper()
-	_, here, _, _ := runtime.Caller(0)
+	// A test runs in its package's directory, which is in the module.
+	const source = "github.com/buildcage/buildcage/internal/docker/dockertest/testdata/standin"
 	out := filepath.Join(t.TempDir(), "caged")
-	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", out, "./testdata/standin")
-	build.Dir = filepath.Dir(here)
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", out, source)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the stand-in: %v\n%s", err, text)
