@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Control runs a case on the uncaged builder and returns what leaked there: the
@@ -29,7 +30,7 @@ func (b *Battery) Control(ctx context.Context, c *Case, tmp string) (leaks []str
 		}
 	}()
 	var log bytes.Buffer
-	buildErr := u.Build(build, r.Dir, nil, &log)
+	buildErr := u.Build(build, r.Dir, r.attrs(), &log)
 	if err := r.collect(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -47,4 +48,27 @@ func (b *Battery) Control(ctx context.Context, c *Case, tmp string) (leaks []str
 		return nil, r, errors.Join(errors.New("nothing leaked without a cage"), buildErr)
 	}
 	return leaks, r, nil
+}
+
+// attrs are the case's flags as options of the Dockerfile frontend, as far as
+// there are such.
+func (r *Run) attrs() map[string]string {
+	attrs := make(map[string]string)
+	for i := 0; i+1 < len(r.Case.Args); i++ {
+		value := r.fill(r.Case.Args[i+1])
+		switch r.Case.Args[i] {
+		case "--build-arg":
+			name, v, _ := strings.Cut(value, "=")
+			attrs["build-arg:"+name] = v
+		case "--add-host":
+			host, address, _ := strings.Cut(value, ":")
+			if old := attrs["add-hosts"]; old != "" {
+				host = old + "," + host
+			}
+			attrs["add-hosts"] = host + "=" + address
+		case "--sbom":
+			attrs["attest:sbom"] = value
+		}
+	}
+	return attrs
 }

@@ -37,6 +37,11 @@ func hooks() map[string]Hook {
 		"write":      write,
 		"each":       each,
 		"journal":    journal,
+		"usage":      usage,
+		"rezone":     rezone,
+		"attack":     attackHook,
+		"define":     defineHook,
+		"malformed":  malformed,
 	}
 }
 
@@ -76,7 +81,7 @@ func (r *Run) runHook(ctx context.Context) error {
 
 // solve builds DIR (of the context) through the cage's own front door with
 // BuildKit's client, so without any of the program's checks. Further arguments:
-// allow=ENTITLEMENT, attr:NAME=VALUE, frontend=NAME. The output is the build's
+// allow=ENTITLEMENT, attr:NAME=VALUE, frontend=NAME, policy=FILE. The output is the build's
 // progress and its error.
 func solve(ctx context.Context, r *Run, cage *lab.Cage, args []string) (string, error) {
 	if len(args) == 0 {
@@ -102,6 +107,10 @@ func solve(ctx context.Context, r *Run, cage *lab.Cage, args []string) (string, 
 			opt.AllowedEntitlements = append(opt.AllowedEntitlements, value)
 		case key == "frontend":
 			opt.Frontend = value
+		case key == "policy":
+			if opt.SourcePolicy, err = r.sourcePolicy(value); err != nil {
+				return "", err
+			}
 		default:
 			return "", fmt.Errorf("unknown argument %q", a)
 		}

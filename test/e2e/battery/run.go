@@ -41,6 +41,7 @@ type Run struct {
 	Stdout, Stderr string
 	JSON           string
 	HookOutput     string
+	Records        int64 // lines of the record
 	Traffic        Traffic
 
 	Checks   Checks
@@ -135,8 +136,23 @@ func (b *Battery) Caged(ctx context.Context, c *Case, mode Mode, tmp string) (*R
 	return r, r.judge()
 }
 
+// usesRegistry says that a file of the case names the origin's registry.
+func (r *Run) usesRegistry() bool {
+	for _, text := range r.Case.Files {
+		if strings.Contains(text, wire.Registry) {
+			return true
+		}
+	}
+	return strings.Contains(strings.Join(r.Case.Args, " "), wire.Registry)
+}
+
 // prepare puts the lab back to zero.
 func (r *Run) prepare(ctx context.Context) error {
+	if r.usesRegistry() {
+		if err := r.Lab.Publish(ctx); err != nil {
+			return err
+		}
+	}
 	r.Lab.Forget()
 	if err := r.Lab.Names.Script(ctx, r.fill(r.Case.Zone)+baseZone); err != nil {
 		return err
@@ -265,6 +281,7 @@ func (r *Run) judge() error {
 	if err := r.watched(records); err != nil {
 		return err
 	}
+	r.Records = int64(len(records))
 	list, err := flatten(records)
 	if err != nil {
 		return err
@@ -330,6 +347,11 @@ func (r *Run) texts(lines []Expectation) (checks int, problems []string) {
 			checks++
 			if !slices.Contains(e.Codes, r.Code) {
 				problems = append(problems, fmt.Sprintf("record: exit code %d, want %v", r.Code, e.Codes))
+			}
+		case e.Kind == "records":
+			checks++
+			if !e.Count.has(r.Records) {
+				problems = append(problems, fmt.Sprintf("record: %d records, want %v", r.Records, e.Count))
 			}
 		case ok:
 			checks++

@@ -14,6 +14,7 @@ import (
 	contentlocal "github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/klauspost/compress/zstd"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/util/entitlements"
 	"github.com/moby/buildkit/util/progress/progressui"
 	"github.com/tonistiigi/fsutil"
@@ -48,6 +49,9 @@ func (l *Lab) Uncaged(ctx context.Context) (*Uncaged, error) {
 	}
 	l.later(func(ctx context.Context) error { _, err := docker(ctx, "rm", "-fv", id); return err })
 	if _, err := docker(ctx, "cp", filepath.Join(l.dir, "node"), id+":/node"); err != nil {
+		return nil, err
+	}
+	if _, err := docker(ctx, "cp", l.CAFile, id+":/ca.pem"); err != nil {
 		return nil, err
 	}
 	if _, err := docker(ctx, "start", id); err != nil {
@@ -117,8 +121,9 @@ func (u *Uncaged) connect(ctx context.Context, pid int) error {
 	}
 }
 
-// Build runs dir/Dockerfile without a cage. The error is the build's.
-func (u *Uncaged) Build(ctx context.Context, dir string, args map[string]string, log io.Writer) error {
+// Build runs dir/Dockerfile without a cage, with further options of the
+// Dockerfile frontend. The error is the build's.
+func (u *Uncaged) Build(ctx context.Context, dir string, attrs map[string]string, log io.Writer) error {
 	files, err := fsutil.NewFS(dir)
 	if err != nil {
 		return err
@@ -133,8 +138,8 @@ func (u *Uncaged) Build(ctx context.Context, dir string, args map[string]string,
 	if err := u.lab.StepContext(&opt); err != nil {
 		return err
 	}
-	for name, value := range args {
-		opt.FrontendAttrs["build-arg:"+name] = value
+	for name, value := range attrs {
+		opt.FrontendAttrs[name] = value
 	}
 	display, err := progressui.NewDisplay(log, progressui.PlainMode)
 	if err != nil {
@@ -160,4 +165,10 @@ func (l *Lab) StepContext(opt *client.SolveOpt) error {
 	opt.FrontendAttrs["context:"+StepImage] = "oci-layout://lab@" + l.step.digest
 	opt.OCIStores = map[string]content.Store{"lab": store}
 	return nil
+}
+
+// StepState is the step image in the build graph of a client with that session,
+// which has taken StepContext.
+func (l *Lab) StepState(session string) llb.State {
+	return llb.OCILayout("docker.io/library/lab@"+l.step.digest, llb.OCIStore(session, "lab"))
 }

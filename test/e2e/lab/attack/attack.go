@@ -91,6 +91,20 @@ func solve(ctx context.Context, c client.Client, st llb.State) (client.Reference
 	return res.SingleRef()
 }
 
+// Definition is the build graph of an exec line, for a client that asks BuildKit
+// without a frontend.
+func Definition(ctx context.Context, root llb.State, line string) (*llb.Definition, error) {
+	words := strings.Fields(line)
+	if len(words) == 0 || words[0] != "exec" {
+		return nil, fmt.Errorf("%q: only exec has a definition", line)
+	}
+	o, err := parse(words[1:])
+	if err != nil {
+		return nil, err
+	}
+	return o.run(root).Marshal(ctx)
+}
+
 // options of exec and container.
 type options struct {
 	network        pb.NetMode
@@ -136,6 +150,11 @@ func number(text string, names map[string]int) int32 {
 }
 
 func (o *options) exec(ctx context.Context, c client.Client, root llb.State) error {
+	_, err := solve(ctx, c, o.run(root))
+	return err
+}
+
+func (o *options) run(root llb.State) llb.State {
 	opts := []llb.RunOption{llb.Args(o.args), llb.Network(o.network), llb.Security(o.security), llb.IgnoreCache, llb.WithCustomName("attack")}
 	if o.cgroup != "" {
 		opts = append(opts, llb.WithCgroupParent(o.cgroup))
@@ -146,8 +165,7 @@ func (o *options) exec(ctx context.Context, c client.Client, root llb.State) err
 	if o.host != nil {
 		opts = append(opts, llb.AddExtraHost(o.host.Host, net.ParseIP(o.host.IP)))
 	}
-	_, err := solve(ctx, c, root.Run(opts...).Root())
-	return err
+	return root.Run(opts...).Root()
 }
 
 func (o *options) container(ctx context.Context, c client.Client, root llb.State) (string, error) {

@@ -44,6 +44,6 @@ insecure-entitlements = ["network.host", "security.insecure"]
 `), 0o600); err != nil {
 		return fmt.Errorf("configuring buildkitd: %w", err)
 	}
-	env := []string{"PATH=/bin", "HOME=/run", "TMPDIR=/tmp", "XDG_RUNTIME_DIR=/run"}
+	env := []string{"PATH=/bin", "HOME=/run", "TMPDIR=/tmp", "XDG_RUNTIME_DIR=/run", "SSL_CERT_FILE=/ca.pem"}
 	return fmt.Errorf("executing buildkitd: %w", unix.Exec("/bin/buildkitd", []string{"buildkitd", "--config", conf}, env))
 }
