@@ -28,11 +28,18 @@ func TestMain(m *testing.M) {
 		fmt.Println("e2e: skipped: set BUILDCAGE_TEST_ENGINE=1 (make e2e does)")
 		os.Exit(m.Run())
 	}
-	if err := prepare(); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		os.Exit(1)
+	dir, err := os.MkdirTemp("", "e2e-")
+	if err == nil {
+		err = errors.Join(os.Setenv("TMPDIR", dir), prepare()) // what the program leaves there is ours
 	}
-	os.Exit(m.Run())
+	code := 1
+	if err == nil {
+		code = m.Run()
+	} else {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+	}
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
 
 func prepare() error {
@@ -45,6 +52,11 @@ func prepare() error {
 	if _, err := os.Stat(binary); err != nil {
 		return fmt.Errorf("%w: run make build first", err)
 	}
+	version, err := exec.Command(binary, "version").Output()
+	if err != nil {
+		return fmt.Errorf("asking for the version: %w", err)
+	}
+	cages = append(cages, "--filter", "label=com.buildcage.version="+strings.Fields(string(version))[1])
 	if out, err := exec.Command("docker", "version", "--format", "{{.Server.Version}}").CombinedOutput(); err != nil {
 		return fmt.Errorf("no engine: %s", out)
 	}
@@ -71,7 +83,8 @@ func engine(t *testing.T) {
 	})
 }
 
-// cages selects the containers of the program, not those of other tests.
+// cages selects the containers of this program, not those of another version
+// or of other tests that use the engine at the same time. prepare adds the version.
 var cages = []string{"--filter", "label=com.buildcage", "--filter", "name=^/buildcage-[0-9]+$"}
 
 // leftovers are the containers, private directories and builders of the
