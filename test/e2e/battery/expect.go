@@ -82,6 +82,12 @@ func parseExpectation(line string) (e Expectation, err error) {
 		return e, e.event(words)
 	case "origin", "sink", "names", "uplink":
 		return e, e.traffic(words)
+	case "records":
+		if len(words) != 1 {
+			return e, fmt.Errorf("want records COUNT")
+		}
+		e.Count, err = parseRange(words[0])
+		return e, err
 	case "token":
 		if len(words) != 2 {
 			return e, fmt.Errorf("want token NODE COUNT")
