@@ -71,7 +71,7 @@ func (r *Record) values() error {
 		if r.Conn.Up < 0 || r.Conn.Down < 0 {
 			return errors.New("negative number of bytes")
 		}
-	case r.Source != nil && r.Source.Down < 0:
+	case r.Source != nil && (r.Source.Down < 0 || r.Source.Up < 0):
 		return errors.New("negative number of bytes")
 	}
 	if f := r.fold(); f != nil && f.Count < 0 {

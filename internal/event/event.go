@@ -177,7 +177,11 @@ func (d *Drop) Noise() bool {
 type Source struct {
 	Ref  string `json:"ref"` // "FROM node:22", "ADD https://…"
 	Host string `json:"host,omitempty"`
-	Down int64  `json:"bytes_down,omitempty"`
+	// Down and Up are what was moved for it; 0 where that can't be told apart from something else.
+	Down int64 `json:"bytes_down,omitempty"`
+	Up   int64 `json:"bytes_up,omitempty"`
+	// Hosts are all that it took, host:port, where that is exact.
+	Hosts []string `json:"hosts,omitempty"`
 }
 
 // Fold counts repeats of one record. Count 0 means 1. A record with Count > 1

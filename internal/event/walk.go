@@ -21,7 +21,9 @@ func clone(r Record) Record {
 	r.DNS = copied(r.DNS)
 	r.Conn = copied(r.Conn)
 	r.Drop = copied(r.Drop)
-	r.Source = copied(r.Source)
+	if r.Source = copied(r.Source); r.Source != nil {
+		r.Source.Hosts = slices.Clone(r.Source.Hosts)
+	}
 	r.End = copied(r.End)
 	if s := r.Start; s != nil && s.Versions != nil {
 		s.Versions = maps.Clone(s.Versions)
@@ -72,6 +74,7 @@ func (r *Record) walk(v visitor) {
 	case r.Source != nil:
 		v.text(&r.Source.Ref, false)
 		v.text(&r.Source.Host, true)
+		v.list(&r.Source.Hosts)
 	case r.End != nil:
 		v.text(&r.End.Reason, false)
 	}

@@ -17,6 +17,7 @@ import (
 	"math"
 	"net"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -35,8 +36,13 @@ type Server struct {
 	// Importing is told of the ref of every build that takes results from a
 	// cache elsewhere, before it can; nil: nobody is.
 	Importing func(ref string)
+	// Explain adds to the message of a build that failed since, "" for nothing;
+	// nil: nobody does.
+	Explain func(since time.Time, message string) string
 	// Log takes diagnostics; nil: none.
 	Log *slog.Logger
+
+	turned turned
 }
 
 // services that are forwarded, by full name. Everything else is unimplemented.
@@ -102,11 +108,12 @@ func (s *Server) forward(in grpc.ServerStream, upstream *grpc.ClientConn) error 
 	if !services[service] {
 		return status.Errorf(codes.Unimplemented, "buildcage: %q is not forwarded", method)
 	}
-	call := &call{server: s, method: method, inspect: inspectors[method]}
+	call := &call{server: s, method: method, inspect: inspectors[method], began: time.Now()}
 	return call.pipe(in, upstream)
 }
 
 func (s *Server) refuse(r Refusal) error {
+	s.turned.add(r.Ref)
 	if s.Refused != nil {
 		s.Refused(r)
 	}

@@ -3,16 +3,21 @@ package api
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	control "github.com/moby/buildkit/api/services/control"
 	gateway "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -24,6 +29,15 @@ type daemon struct {
 	control.UnimplementedControlServer
 	mu     sync.Mutex
 	solved []string
+
+	watched chan string // refs whose status was asked for
+}
+
+// Status waits for a build that does not come, as BuildKit does.
+func (d *daemon) Status(r *control.StatusRequest, s control.Control_StatusServer) error {
+	d.watched <- r.Ref
+	<-s.Context().Done()
+	return s.Context().Err()
 }
 
 func (d *daemon) Solve(_ context.Context, r *control.SolveRequest) (*control.SolveResponse, error) {
@@ -71,12 +85,14 @@ type door struct {
 	mu      sync.Mutex
 	refused []Refusal
 	solving []string
+
+	importing []string
 }
 
 func newDoor(t *testing.T) *door {
 	t.Helper()
 	dir := t.TempDir()
-	d := &door{daemon: &daemon{}}
+	d := &door{daemon: &daemon{watched: make(chan string, 8)}}
 	srv := grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
 	control.RegisterControlServer(srv, d.daemon)
 	gateway.RegisterLLBBridgeServer(srv, bridge{daemon: d.daemon})
@@ -87,6 +103,12 @@ func newDoor(t *testing.T) *door {
 		BuildKit: filepath.Join(dir, "buildkitd.sock"),
 		Refused:  func(r Refusal) { d.mu.Lock(); defer d.mu.Unlock(); d.refused = append(d.refused, r) },
 		Solving:  func(ref string) { d.mu.Lock(); defer d.mu.Unlock(); d.solving = append(d.solving, ref) },
+		Importing: func(ref string) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.importing = append(d.importing, ref)
+		},
+		Explain: func(_ time.Time, message string) string { return "explained " + message },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -184,7 +206,7 @@ func TestGatewayContainerIsJudged(t *testing.T) {
 func TestStatusOfBuildKitReachesTheClient(t *testing.T) {
 	d := newDoor(t)
 	_, err := control.NewControlClient(d.cc).Solve(context.Background(), &control.SolveRequest{Ref: "fails"})
-	if s, _ := status.FromError(err); s.Code() != codes.FailedPrecondition || s.Message() != "as asked" {
+	if s, _ := status.FromError(err); s.Code() != codes.FailedPrecondition || s.Message() != "as asked; explained as asked" {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -215,5 +237,62 @@ func TestSessionCarriesLargeMessagesBothWays(t *testing.T) {
 	}
 	if err := s.CloseSend(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// BuildKit lets a client wait for seconds that asks for a build it never heard
+// of: the door answers for those that it turned away, whatever came first.
+func TestStatusOfARefusedBuildEnds(t *testing.T) {
+	d := newDoor(t)
+	c := control.NewControlClient(d.cc)
+	status := func(ref string) <-chan error {
+		stream, err := c.Status(t.Context(), &control.StatusRequest{Ref: ref})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { _, err := stream.Recv(); ended <- err }()
+		return ended
+	}
+	refuse := func(ref string) {
+		if _, err := c.Solve(t.Context(), &control.SolveRequest{Ref: ref, Entitlements: []string{"network.host"}}); err == nil {
+			t.Fatal("not refused")
+		}
+	}
+	early, other := status("r1"), status("r2")
+	<-d.daemon.watched
+	<-d.daemon.watched
+	refuse("r1")
+	refuse("r3")
+	for name, ended := range map[string]<-chan error{"asked before": early, "asked after": status("r3")} {
+		if err := <-ended; !errors.Is(err, io.EOF) {
+			t.Errorf("%s: %v, want the end", name, err)
+		}
+	}
+	select {
+	case err := <-other:
+		t.Errorf("another build's status ended: %v", err)
+	default:
+	}
+}
+
+func TestImportsAreAnnounced(t *testing.T) {
+	d := newDoor(t)
+	for _, req := range []*control.SolveRequest{
+		{Ref: "plain"},
+		{Ref: "attr", FrontendAttrs: map[string]string{"cache-imports": "[]"}},
+		{Ref: "list", Cache: &control.CacheOptions{Imports: []*control.CacheOptionsEntry{{Type: "local"}}}},
+	} {
+		if _, err := control.NewControlClient(d.cc).Solve(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "buildkit-controlapi-buildid", "frontend")
+	req := &gateway.SolveRequest{CacheImports: []*gateway.CacheOptionsEntry{{Type: "registry"}}}
+	if _, err := gateway.NewLLBBridgeClient(d.cc).Solve(ctx, req); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(d.importing, " "); got != "attr list frontend" {
+		t.Errorf("announced %q", got)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -16,6 +18,8 @@ type call struct {
 	server  *Server
 	method  string
 	inspect inspector // nil: nothing to look at
+	began   time.Time
+	watches chan string // refs that the client asks the status of
 }
 
 // pipe copies messages both ways until both sides are done. The status,
@@ -28,8 +32,12 @@ func (c *call) pipe(in grpc.ServerStream, upstream *grpc.ClientConn) error {
 	if err != nil {
 		return err
 	}
+	c.watches = make(chan string)
+	var refused <-chan struct{}
+	stop := func() {}
+	defer func() { stop() }()
 	up := make(chan error, 1)
-	go func() { up <- c.requests(in, out) }()
+	go func() { up <- c.requests(ctx, in, out) }()
 	down := make(chan error, 1)
 	go func() { down <- responses(in, out) }()
 	for {
@@ -41,13 +49,18 @@ func (c *call) pipe(in grpc.ServerStream, upstream *grpc.ClientConn) error {
 			up = nil
 		case err := <-down:
 			in.SetTrailer(out.Trailer())
-			return err
+			return c.explained(err)
+		case ref := <-c.watches:
+			stop()
+			refused, stop = c.server.turned.await(ref)
+		case <-refused:
+			return nil // there is nothing to tell of that build
 		}
 	}
 }
 
 // requests copies client → buildkitd, judging each message before it passes.
-func (c *call) requests(in grpc.ServerStream, out grpc.ClientStream) error {
+func (c *call) requests(ctx context.Context, in grpc.ServerStream, out grpc.ClientStream) error {
 	for {
 		var f frame
 		err := in.RecvMsg(&f)
@@ -58,7 +71,7 @@ func (c *call) requests(in grpc.ServerStream, out grpc.ClientStream) error {
 			return err
 		}
 		if c.inspect != nil {
-			if err := c.judge(in.Context(), &f); err != nil {
+			if err := c.judge(ctx, in.Context(), &f); err != nil {
 				f.data.Free()
 				return err
 			}
@@ -69,7 +82,7 @@ func (c *call) requests(in grpc.ServerStream, out grpc.ClientStream) error {
 	}
 }
 
-func (c *call) judge(ctx context.Context, f *frame) error {
+func (c *call) judge(life, ctx context.Context, f *frame) error {
 	verdict, err := c.inspect(f.data.Materialize())
 	if err != nil {
 		return c.server.refuse(Refusal{Method: c.method, Reason: "invalid-request", Detail: "the request does not decode"})
@@ -78,6 +91,12 @@ func (c *call) judge(ctx context.Context, f *frame) error {
 		verdict.refusal.Method = c.method
 		return c.server.refuse(*verdict.refusal)
 	}
+	if verdict.watches != "" {
+		select {
+		case c.watches <- verdict.watches:
+		case <-life.Done():
+		}
+	}
 	if ref := cmp.Or(verdict.ref, buildOf(ctx)); verdict.imports && c.server.Importing != nil {
 		c.server.Importing(ref)
 	}
@@ -85,6 +104,20 @@ func (c *call) judge(ctx context.Context, f *frame) error {
 		c.server.Solving(verdict.ref)
 	}
 	return nil
+}
+
+// explained adds to the error of a build what the cage knows of it.
+func (c *call) explained(err error) error {
+	if err == nil || c.server.Explain == nil || !strings.HasSuffix(c.method, "/Solve") {
+		return err
+	}
+	s := status.Convert(err).Proto()
+	more := c.server.Explain(c.began, s.Message)
+	if more == "" {
+		return err
+	}
+	s.Message += "; " + more
+	return status.FromProto(s).Err()
 }
 
 // buildOf is the ref of the build that a frontend's call belongs to, as

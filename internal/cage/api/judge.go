@@ -30,6 +30,7 @@ type verdict struct {
 	refusal *Refusal
 	ref     string // a build begins
 	imports bool   // it takes results from a cache elsewhere
+	watches string // ref of the build whose status is asked for
 }
 
 // inspector decodes one message and judges it. An error means that it does not decode.
@@ -37,6 +38,7 @@ type inspector func(msg []byte) (verdict, error)
 
 var inspectors = map[string]inspector{
 	"/moby.buildkit.v1.Control/Solve":                   inspectSolve,
+	"/moby.buildkit.v1.Control/Status":                  inspectStatus,
 	"/moby.buildkit.v1.frontend.LLBBridge/Solve":        inspectBridgeSolve,
 	"/moby.buildkit.v1.frontend.LLBBridge/NewContainer": inspectNewContainer,
 	"/moby.buildkit.v1.frontend.LLBBridge/ExecProcess":  inspectExecProcess,
@@ -53,6 +55,12 @@ func inspectSolve(msg []byte) (verdict, error) {
 		return verdict{refusal: r}, nil
 	}
 	return verdict{ref: req.Ref, imports: imports(req.FrontendAttrs) || len(req.Cache.GetImports()) > 0}, nil
+}
+
+func inspectStatus(msg []byte) (verdict, error) {
+	var req control.StatusRequest
+	err := proto.Unmarshal(msg, &req)
+	return verdict{watches: req.Ref}, err
 }
 
 func judgeSolve(req *control.SolveRequest) *Refusal {

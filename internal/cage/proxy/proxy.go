@@ -52,12 +52,13 @@ type Server struct {
 	// Panics counts connections that ended in a bug of ours.
 	Panics atomic.Int64
 
-	once   sync.Once
-	life   context.Context // of all connections; ends when Drain runs out of patience
-	kill   context.CancelFunc
-	ledger ledger
-	pipes  pipes
-	wait   sync.WaitGroup
+	once    sync.Once
+	life    context.Context // of all connections; ends when Drain runs out of patience
+	kill    context.CancelFunc
+	ledger  ledger
+	fetched meter
+	pipes   pipes
+	wait    sync.WaitGroup
 }
 
 // Limits bounds what clients can take. The zero value of each field is its default.

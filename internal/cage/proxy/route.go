@@ -28,9 +28,11 @@ func (c *session) route() {
 			return
 		}
 		c.origName = name
+		c.metered()
 		c.named()
 	default:
 		c.raw = true
+		c.metered()
 		c.unnamed()
 	}
 }

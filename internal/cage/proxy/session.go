@@ -69,6 +69,7 @@ func (s *Server) serve(client *net.TCPConn) {
 	defer c.cancel()
 	defer client.Close()
 	defer s.ledger.leave(c)
+	defer s.fetched.remove(c)
 	defer func() {
 		if bug := recover(); bug != nil {
 			c.crashed(bug)
@@ -186,8 +187,11 @@ func decide(ev *event.Conn, d policy.Decision) {
 // cut ends the connection at once, from any goroutine. The first reason counts.
 func (c *session) cut(why ending) {
 	c.ended.CompareAndSwap(int32(running), int32(why))
+	c.client.SetLinger(0) // before somebody who is cancelled closes it in peace
+	if origin := c.origin.Load(); origin != nil {
+		origin.SetLinger(0)
+	}
 	c.cancel()
-	c.client.SetLinger(0)
 	c.client.Close()
 	if origin := c.origin.Load(); origin != nil {
 		origin.SetLinger(0)

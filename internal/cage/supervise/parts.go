@@ -53,6 +53,8 @@ type parts struct {
 	sealed      atomic.Bool
 	registry    registry
 	vertices    vertices
+	sources     sources
+	turned      turned
 	notices     notice.Board
 	observer    evidence.Observer
 	evidence    *evidence.Store // nil: none is kept
@@ -195,8 +197,8 @@ func (p *parts) seal(ctx context.Context, reason string) error {
 	drain, cancel := context.WithTimeout(ctx, drainGrace)
 	defer cancel()
 	p.proxy.Drain(drain)
-	p.vertices.late.Wait()          // each waits for spanLimit and settleLimit at most
 	p.vertices.watching.wait(drain) // a build that is over has told all about its vertices
+	p.vertices.late.Wait()          // each waits for spanLimit and settleLimit at most
 	counts, err := p.firewall.Counts()
 	if err == nil {
 		if lost := p.packets.Settle(ctx, counts.Logged(), settleGrace); lost > 0 {

@@ -15,9 +15,17 @@ func (p *parts) record(r event.Record) {
 		return
 	}
 	var scope *policy.Scope
-	if r.Conn != nil && r.Conn.Verdict == event.Blocked {
+	builder := r.Conn != nil && r.Conn.Step == event.BuilderStep
+	switch {
+	case builder:
+		scope = p.proxy.Builder.Scope
+	case r.Conn != nil && r.Conn.Verdict == event.Blocked:
 		scope = p.registry.scope(r.Conn.Step)
 	}
 	step, line := notice.Line(r, scope)
+	if builder {
+		p.turned.add(r.Conn, line)
+		return
+	}
 	p.notices.Post(step, line)
 }

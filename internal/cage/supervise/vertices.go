@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -87,6 +86,7 @@ func (p *parts) serveAPI(_, life context.Context) (down, error) {
 			}()
 		},
 		Importing: p.vertices.table.Imports,
+		Explain:   p.turned.explain,
 	}
 	done := make(chan struct{})
 	go func() {
@@ -101,6 +101,9 @@ func (p *parts) watchBuild(life context.Context, cc *grpc.ClientConn, ref string
 		if before.Completed.IsZero() && !now.Completed.IsZero() {
 			p.completed(now)
 		}
+		if before.Started != now.Started || before.Completed != now.Completed {
+			p.fetching(now)
+		}
 	})
 	if err != nil && life.Err() == nil {
 		p.log.Warn("following a build", "error", err)
@@ -108,29 +111,13 @@ func (p *parts) watchBuild(life context.Context, cc *grpc.ClientConn, ref string
 }
 
 // completed records what never becomes a step: RUN instructions that the cache
-// answered, and what the builder fetched.
+// answered.
 func (p *parts) completed(v vertex.Vertex) {
 	name := vertex.ParseName(v.Name)
 	command, run := name.Run()
-	switch {
-	case run && v.Cached:
+	if run && v.Cached {
 		p.cached(v, command)
-	case v.Cached || v.Error != "":
-	case strings.HasPrefix(name.Text, "FROM "), strings.HasPrefix(name.Text, "ADD http"), strings.HasPrefix(name.Text, "ADD git"):
-		p.journal.Add(event.Record{Kind: event.KindSource, Source: &event.Source{
-			Ref: event.Escape(name.Text), Host: hostOf(name.Text),
-		}})
 	}
-}
-
-// hostOf is the host of an ADD url, "" for anything else.
-func hostOf(text string) string {
-	for word := range strings.FieldsSeq(text) {
-		if u, err := url.Parse(word); err == nil && u.Host != "" {
-			return u.Hostname()
-		}
-	}
-	return ""
 }
 
 // describe adds what the build says about a step.

@@ -20,7 +20,8 @@ type Table struct {
 type build struct {
 	vertices map[string]Vertex
 	done     bool
-	imports  bool // results may come from a cache elsewhere
+	imports  bool              // results may come from a cache elsewhere
+	pushed   map[string]string // image, by the digest of the vertex that pushes it
 }
 
 const (
@@ -71,6 +72,23 @@ func (t *Table) Importing(ref string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.build(ref).imports
+}
+
+// push notes what a vertex pushes; the status of a vertex does not say.
+func (t *Table) push(ref, digest, image string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.build(ref)
+	if b.pushed == nil {
+		b.pushed = make(map[string]string)
+	}
+	b.pushed[digest] = image
+}
+
+func (t *Table) pushes(ref, digest string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.build(ref).pushed[digest]
 }
 
 // Done says that the build has ended; its vertices may be forgotten.

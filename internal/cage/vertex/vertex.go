@@ -24,6 +24,7 @@ type Vertex struct {
 	Completed time.Time
 	Cached    bool
 	Error     string
+	Pushes    string // the image that it pushes, as far as that is known
 }
 
 // Running reports whether the vertex has started and not completed.

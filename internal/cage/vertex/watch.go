@@ -29,11 +29,17 @@ func (t *Table) Watch(ctx context.Context, cc *grpc.ClientConn, ref string, chan
 		if err != nil {
 			return fmt.Errorf("watching build %s: %w", ref, err)
 		}
+		for _, s := range resp.Statuses {
+			if image, ok := strings.CutPrefix(s.ID, "pushing manifest for "); ok {
+				t.push(ref, s.Vertex, image)
+			}
+		}
 		for _, v := range resp.Vertexes {
 			now := Vertex{
 				Build: ref, Digest: v.Digest, Inputs: strings.Join(v.Inputs, " "), Name: v.Name, Cached: v.Cached, Error: v.Error,
 				Started: when(v.Started), Completed: when(v.Completed),
 			}
+			now.Pushes = t.pushes(ref, v.Digest)
 			if before, known := t.Observe(now); !known || before != now {
 				change(before, now)
 			}

@@ -1,0 +1,58 @@
+package supervise
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/buildcage/buildcage/internal/event"
+)
+
+// turned are the latest refusals of the builder's own traffic, for the error
+// of the build that needed it: the builder has no log of its own. The zero
+// value is ready.
+type turned struct {
+	mu    sync.Mutex
+	lines []turnedLine
+}
+
+type turnedLine struct {
+	at   time.Time
+	host string
+	line string
+}
+
+const maxTurned = 64
+
+func (t *turned) add(c *event.Conn, line string) {
+	host := c.Name
+	if host == "" {
+		host = c.OrigName
+	}
+	if host == "" && c.Orig.IsValid() {
+		host = c.Orig.Addr().String()
+	}
+	if host == "" || line == "" {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.lines) >= maxTurned {
+		t.lines = t.lines[1:]
+	}
+	t.lines = append(t.lines, turnedLine{time.Now(), host, line})
+}
+
+// explain returns the refusals since then of hosts that the message names.
+func (t *turned) explain(since time.Time, message string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var lines []string
+	for _, l := range t.lines {
+		if !l.at.Before(since) && strings.Contains(message, l.host) && !strings.Contains(message, l.line) && !slices.Contains(lines, l.line) {
+			lines = append(lines, l.line)
+		}
+	}
+	return strings.Join(lines, "; ")
+}
