@@ -37,7 +37,7 @@ func (r *Run) invariants(records []event.Record) (checks int, problems []string)
 func (r *Run) uplink(records []event.Record) (problems []string) {
 	dialled := make(map[netip.AddrPort]bool)
 	for _, rec := range records {
-		if c := rec.Conn; c != nil && c.Verdict != event.Blocked && c.Dialled.IsValid() {
+		if c := rec.Conn; c != nil && c.Dialled.IsValid() && (c.Verdict != event.Blocked || late(c.Reason)) {
 			dialled[netip.AddrPortFrom(c.Dialled.Addr().Unmap(), c.Dialled.Port())] = true
 		}
 	}
@@ -58,6 +58,10 @@ func (r *Run) uplink(records []event.Record) (problems []string) {
 	}
 	return problems
 }
+
+// late says that a connection can be refused for this reason when a part of it
+// has been passed on: what is wrong stands in the body.
+func late(r event.Reason) bool { return r == event.BadRequest || r == event.UploadBudget }
 
 func (r *Run) names(records []event.Record) (problems []string) {
 	known := make(map[string]bool)
