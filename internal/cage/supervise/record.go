@@ -24,6 +24,9 @@ func (p *parts) record(r event.Record) {
 	}
 	step, line := notice.Line(r, scope)
 	if builder {
+		if r.Conn.Protocol == string(policy.HTTP) {
+			p.sources.request(r.Conn)
+		}
 		p.turned.add(r.Conn, line)
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -81,72 +82,139 @@ func registryOf(image string) string {
 // sources are the vertices that fetch or fetched, for telling their traffic
 // apart. The zero value is ready.
 type sources struct {
-	mu    sync.Mutex
-	spans []span // the latest
+	mu  sync.Mutex
+	all []*source                // the latest, of all builds
+	url map[string]proxy.Traffic // of plain HTTP, which tells exactly
 }
 
-type span struct {
-	vertex   string
-	from, to time.Time // to is zero while it goes on
+// source is a vertex that fetches. BuildKit may come back to it: once for the
+// key of its result, once for the result.
+type source struct {
+	fetch
+	build, digest string
+	times         []interval
+	failed, told  bool
+}
+
+type interval struct{ from, to time.Time } // to is zero while it goes on
+
+func (i interval) meets(o interval) bool {
+	return (o.to.IsZero() || i.from.Before(o.to)) && (i.to.IsZero() || o.from.Before(i.to))
 }
 
 const (
-	maxSpans = 512
+	maxSources = 512
+	maxURLs    = 512
 	// blur is how far a vertex's traffic may lie outside of its times.
-	blur = 2 * 20 * time.Millisecond
+	blur = 40 * time.Millisecond
 )
 
-// note keeps the times of a vertex up to date.
+// note keeps what is known of a vertex up to date.
 func (s *sources) note(v vertex.Vertex) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	id := v.Build + " " + v.Digest
-	for i := range s.spans {
-		if s.spans[i].vertex == id {
-			s.spans[i].from, s.spans[i].to = v.Started, v.Completed
-			return
-		}
-	}
-	if len(s.spans) >= maxSpans {
-		s.spans = s.spans[1:]
-	}
-	s.spans = append(s.spans, span{id, v.Started, v.Completed})
-}
-
-// alone reports whether no other vertex fetched while v did.
-func (s *sources) alone(v vertex.Vertex) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	id := v.Build + " " + v.Digest
-	for _, o := range s.spans {
-		if o.vertex != id && o.from.Before(v.Completed) && (o.to.IsZero() || o.to.After(v.Started)) {
-			return false
-		}
-	}
-	return true
-}
-
-// fetching follows a vertex for which the builder itself talks to somebody.
-func (p *parts) fetching(v vertex.Vertex) {
 	f, ok := fetchOf(v)
 	if !ok || v.Cached || v.Started.IsZero() {
 		return
 	}
-	p.sources.note(v)
-	if v.Completed.IsZero() || v.Error != "" {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.all, func(o *source) bool { return o.build == v.Build && o.digest == v.Digest })
+	if i < 0 {
+		if len(s.all) >= maxSources {
+			s.all = s.all[1:]
+		}
+		s.all = append(s.all, &source{build: v.Build, digest: v.Digest})
+		i = len(s.all) - 1
+	}
+	one := s.all[i]
+	one.fetch, one.failed = f, v.Error != ""
+	now := interval{v.Started, v.Completed}
+	if n := len(one.times); n > 0 && one.times[n-1].from.Equal(now.from) {
+		one.times[n-1] = now
 		return
 	}
-	p.vertices.late.Go(func() {
-		time.Sleep(blur) // the last bytes are counted, and others that began meanwhile known
-		src := event.Source{Ref: event.Escape(f.ref), Host: event.EscapeMax(f.host, 255)}
-		if p.sources.alone(v) {
-			attribute(&src, p.proxy.Fetched(v.Started.Add(-blur), v.Completed.Add(blur)))
+	one.times = append(one.times, now)
+}
+
+// request counts a plain HTTP request of the builder.
+func (s *sources) request(c *event.Conn) {
+	key := "http://" + c.Name + c.Path
+	if c.Port != 80 {
+		key = "http://" + net.JoinHostPort(c.Name, strconv.Itoa(int(c.Port))) + c.Path
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.url == nil {
+		s.url = make(map[string]proxy.Traffic)
+	}
+	if t, known := s.url[key]; known || len(s.url) < maxURLs {
+		s.url[key] = proxy.Traffic{Up: event.Add(t.Up, c.Up), Down: event.Add(t.Down, c.Down)}
+	}
+}
+
+// finish returns what a build that is over has fetched, in its order.
+func (s *sources) finish(build string, moved func(from, to time.Time) map[string]proxy.Traffic) []event.Source {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []event.Source
+	for _, one := range s.all {
+		if one.build != build || one.failed || one.told {
+			continue
 		}
-		if strings.HasPrefix(f.ref, "resolve ") && src.Down == 0 {
-			return // answered from memory
+		one.told = true
+		src := event.Source{Ref: event.Escape(one.ref), Host: event.EscapeMax(one.host, 255)}
+		attribute(&src, s.traffic(one, moved))
+		if strings.HasPrefix(one.ref, "resolve ") && src.Down == 0 {
+			continue // answered from memory
 		}
+		list = append(list, src)
+	}
+	return list
+}
+
+// traffic is what was moved for one source, as far as that is certain: all
+// that moved while no other was at work; else what moved to its own host, when
+// no other at work has that; and plain HTTP by its address.
+func (s *sources) traffic(one *source, moved func(from, to time.Time) map[string]proxy.Traffic) map[string]proxy.Traffic {
+	for word := range strings.FieldsSeq(one.ref) {
+		if t, ok := s.url[word]; ok {
+			return map[string]proxy.Traffic{one.host + ":80": t}
+		}
+	}
+	alone, only := true, true
+	for _, o := range s.all {
+		if o != one && o.meets(one) {
+			alone = false
+			only = only && o.host != one.host && o.host != "" && one.host != ""
+		}
+	}
+	total := make(map[string]proxy.Traffic)
+	if !only {
+		return total
+	}
+	for _, i := range one.times {
+		for dest, t := range moved(i.from.Add(-blur), i.to.Add(blur)) {
+			if host, _, err := net.SplitHostPort(dest); alone || err == nil && host == one.host {
+				total[dest] = proxy.Traffic{Up: total[dest].Up + t.Up, Down: total[dest].Down + t.Down}
+			}
+		}
+	}
+	return total
+}
+
+func (o *source) meets(one *source) bool {
+	for _, a := range o.times {
+		if slices.ContainsFunc(one.times, a.meets) {
+			return true
+		}
+	}
+	return false
+}
+
+// fetched records what the builder fetched and sent for a build that is over.
+func (p *parts) fetched(build string) {
+	for _, src := range p.sources.finish(build, p.proxy.Fetched) {
 		p.journal.Add(event.Record{Kind: event.KindSource, Source: &src})
-	})
+	}
 }
 
 // attribute gives a source all that the builder moved.

@@ -39,34 +39,80 @@ func TestFetchOf(t *testing.T) {
 	}
 }
 
-func TestSourcesAlone(t *testing.T) {
+func TestSources(t *testing.T) {
 	at := func(s int) time.Time {
 		if s == 0 {
 			return time.Time{}
 		}
 		return time.Unix(int64(s), 0)
 	}
-	v := func(digest string, from, to int) vertex.Vertex {
-		return vertex.Vertex{Build: "b", Digest: digest, Started: at(from), Completed: at(to)}
+	note := func(s *sources, name string, from, to int) {
+		s.note(vertex.Vertex{Build: "b", Digest: name, Name: name, Started: at(from), Completed: at(to)})
 	}
-	var s sources
-	s.note(v("a", 1, 0))
-	s.note(v("a", 1, 3))
-	if !s.alone(v("a", 1, 3)) {
-		t.Error("one vertex is not alone with itself")
+	// Every second a byte comes from each of three hosts.
+	moved := func(from, to time.Time) map[string]proxy.Traffic {
+		n := proxy.Traffic{Down: int64(to.Sub(from) / time.Second)}
+		return map[string]proxy.Traffic{"a.example:443": n, "b.example:443": n, "cdn.example:443": n}
 	}
-	s.note(v("b", 4, 6))
-	s.note(v("c", 5, 0))
-	for digest, want := range map[string]bool{"a": true, "b": false} {
-		if got := s.alone(map[string]vertex.Vertex{"a": v("a", 1, 3), "b": v("b", 4, 6)}[digest]); got != want {
-			t.Errorf("%s alone: %v", digest, got)
-		}
-	}
-	for i := range 2 * maxSpans {
-		s.note(v(string(rune(i+1000)), 7, 8))
-	}
-	if len(s.spans) != maxSpans {
-		t.Errorf("%d are remembered", len(s.spans))
+	for name, tc := range map[string]struct {
+		fill func(s *sources)
+		want []event.Source
+	}{
+		"alone, twice": {
+			func(s *sources) {
+				note(s, "ADD https://a.example/x /", 1, 0)
+				note(s, "ADD https://a.example/x /", 1, 3)
+				note(s, "ADD https://a.example/x /", 4, 5)
+			},
+			[]event.Source{{Ref: "ADD https://a.example/x /", Host: "a.example", Down: 9, Hosts: []string{"a.example:443", "b.example:443", "cdn.example:443"}}},
+		},
+		"two hosts at once": {
+			func(s *sources) {
+				note(s, "ADD https://a.example/x /", 1, 3)
+				note(s, "ADD https://b.example/x /", 2, 5)
+			},
+			[]event.Source{
+				{Ref: "ADD https://a.example/x /", Host: "a.example", Down: 2, Hosts: []string{"a.example:443"}},
+				{Ref: "ADD https://b.example/x /", Host: "b.example", Down: 3, Hosts: []string{"b.example:443"}},
+			},
+		},
+		"one host at once": {
+			func(s *sources) {
+				note(s, "ADD https://a.example/x /", 1, 3)
+				note(s, "ADD https://a.example/y /", 2, 5)
+			},
+			[]event.Source{{Ref: "ADD https://a.example/x /", Host: "a.example"}, {Ref: "ADD https://a.example/y /", Host: "a.example"}},
+		},
+		"plain HTTP at once": {
+			func(s *sources) {
+				s.request(&event.Conn{Name: "a.example", Port: 80, Path: "/x", Down: 7})
+				s.request(&event.Conn{Name: "a.example", Port: 80, Path: "/x", Down: 1})
+				note(s, "ADD http://a.example/x /", 1, 3)
+				note(s, "ADD http://a.example/y /", 2, 5)
+			},
+			[]event.Source{
+				{Ref: "ADD http://a.example/x /", Host: "a.example", Down: 8, Hosts: []string{"a.example:80"}},
+				{Ref: "ADD http://a.example/y /", Host: "a.example"},
+			},
+		},
+		"failed": {func(s *sources) {
+			s.note(vertex.Vertex{Build: "b", Name: "[1/1] FROM x", Started: at(1), Completed: at(2), Error: "no"})
+		}, nil},
+		"cached": {func(s *sources) {
+			s.note(vertex.Vertex{Build: "b", Name: "[1/1] FROM x", Started: at(1), Completed: at(2), Cached: true})
+		}, nil},
+		"another build": {func(s *sources) { s.note(vertex.Vertex{Build: "c", Name: "[1/1] FROM x", Started: at(1)}) }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s sources
+			tc.fill(&s)
+			if d := cmp.Diff(tc.want, s.finish("b", moved)); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+			if again := s.finish("b", moved); again != nil {
+				t.Errorf("told twice: %v", again)
+			}
+		})
 	}
 }
 

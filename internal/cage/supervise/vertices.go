@@ -101,10 +101,9 @@ func (p *parts) watchBuild(life context.Context, cc *grpc.ClientConn, ref string
 		if before.Completed.IsZero() && !now.Completed.IsZero() {
 			p.completed(now)
 		}
-		if before.Started != now.Started || before.Completed != now.Completed {
-			p.fetching(now)
-		}
+		p.sources.note(now)
 	})
+	p.fetched(ref)
 	if err != nil && life.Err() == nil {
 		p.log.Warn("following a build", "error", err)
 	}
