@@ -18,8 +18,9 @@ import (
 const (
 	// MaxSlots is how many cages may run side by side on one engine.
 	MaxSlots = 64
-	// DefaultBootTimeout is far above what a boot takes (half a second).
-	DefaultBootTimeout = time.Minute
+	// DefaultBootTimeout is far above what a boot takes: half a second, under an
+	// emulated processor a minute.
+	DefaultBootTimeout = 2 * time.Minute
 	// requestTimeout bounds one short request that must not be cut off by
 	// the caller's context.
 	requestTimeout = 30 * time.Second
