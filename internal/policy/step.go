@@ -14,6 +14,8 @@ type Step struct {
 	Stage   string
 	Line    int // first Dockerfile line, 0: unknown
 	Secrets bool
+	// Undisclosed says that it is not known whether the step has secrets.
+	Undisclosed bool
 }
 
 // entry is one compiled entry of steps:.
@@ -52,7 +54,7 @@ func (e *entry) fit(s Step) fit {
 		{e.spec.Run != "", unknown, func() bool { return wildcard(e.spec.Run, strings.TrimSpace(s.Command)) }},
 		{e.spec.Stage != "", s.Stage == "", func() bool { return wildcard(lower(e.spec.Stage), lower(s.Stage)) }},
 		{e.lines.from != 0, s.Line == 0, func() bool { return e.lines.from <= s.Line && s.Line <= e.lines.to }},
-		{e.spec.Secrets != nil, unknown, func() bool { return *e.spec.Secrets == s.Secrets }},
+		{e.spec.Secrets != nil, unknown || s.Undisclosed, func() bool { return *e.spec.Secrets == s.Secrets }},
 	} {
 		switch {
 		case !selector.given:

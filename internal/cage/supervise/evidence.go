@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/buildcage/buildcage/internal/cage/evidence"
@@ -48,7 +49,7 @@ func (p *parts) keep(r running, code int, found []vertex.Vertex) {
 		return
 	}
 	run.At, run.PolicyDigest = time.Now().UTC(), p.policy.Digest()
-	run.Command, run.Secrets, run.Cut = r.step.Command, len(r.step.Secrets) > 0, run.Cut || !settled
+	run.Command, run.Secrets, run.Cut = r.step.Command, len(r.step.Secrets) > 0 || secretEnv(found), run.Cut || !settled
 	var err error
 	switch {
 	case code != 0: // no result, and nothing to answer for
@@ -70,6 +71,10 @@ func (p *parts) keep(r running, code int, found []vertex.Vertex) {
 		p.log.Warn("evidence of a step is lost", "step", r.step.ID, "error", err)
 		p.evidence.Lose(r.step.Command)
 	}
+}
+
+func secretEnv(found []vertex.Vertex) bool {
+	return slices.ContainsFunc(found, func(v vertex.Vertex) bool { return len(vertex.ParseName(v.Name).SecretEnv()) > 0 })
 }
 
 // cached records a step that the cache answered, and what it did when it ran,

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"maps"
 	"net"
 	"net/url"
@@ -177,7 +178,7 @@ func (s *sources) finish(build string, moved func(from, to time.Time) map[string
 func (s *sources) traffic(one *source, moved func(from, to time.Time) map[string]proxy.Traffic) map[string]proxy.Traffic {
 	for word := range strings.FieldsSeq(one.ref) {
 		if t, ok := s.url[word]; ok {
-			return map[string]proxy.Traffic{one.host + ":80": t}
+			return map[string]proxy.Traffic{authority(word): t}
 		}
 	}
 	alone, only := true, true
@@ -199,6 +200,15 @@ func (s *sources) traffic(one *source, moved func(from, to time.Time) map[string
 		}
 	}
 	return total
+}
+
+// authority is host:port of a plain HTTP url.
+func authority(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80"))
 }
 
 func (o *source) meets(one *source) bool {

@@ -73,11 +73,11 @@ func (p *parts) stepStart(ctx context.Context, start control.Start) (string, err
 	if p.sealed.Load() {
 		return "", errors.New("the record of this cage is closed")
 	}
-	stage := p.stage(ctx, start.Command)
+	who := p.who(ctx, start)
 	s := &step.Step{
-		Step:  event.Step{Command: start.Command, Stage: stage, Secrets: start.Secrets},
+		Step:  event.Step{Command: start.Command, Stage: who.Stage, Secrets: start.Secrets},
 		NetNS: start.NetNS, PID: start.PID,
-		Scope: p.policy.For(policy.Step{Command: start.Command, Stage: stage, Secrets: len(start.Secrets) > 0}),
+		Scope: p.policy.For(who),
 	}
 	if start.NetNS != "" {
 		link, err := network.Join(start.NetNS, p.plan.IPv6)

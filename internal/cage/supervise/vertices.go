@@ -122,43 +122,71 @@ func (p *parts) completed(v vertex.Vertex) {
 // describe adds what the build says about a step.
 func describe(s *event.Step, v vertex.Vertex) {
 	s.Build, s.Vertex, s.Name = v.Build, v.Digest, event.Escape(v.Name)
-	s.Stage = vertex.ParseName(v.Name).Stage
+	name := vertex.ParseName(v.Name)
+	s.Stage = name.Stage
+	for _, env := range name.SecretEnv() {
+		if env = "$" + event.Escape(env); !slices.Contains(s.Secrets, env) {
+			s.Secrets = append(slices.Clone(s.Secrets), env)
+		}
+	}
 }
 
-// stage is the stage of the one running instruction with that command, "" when
-// there is none or several disagree: the policy then assumes the worst.
-func (p *parts) stage(ctx context.Context, command string) string {
-	asked := slices.ContainsFunc(p.config.Policy.Steps, func(s policy.StepSpec) bool { return s.Stage != "" })
+// who is what the policy selects steps by, as far as it is known at the start
+// of a step. What several instructions with that command do not agree on, or
+// what is not heard of in time, is not known: the policy then assumes the worst.
+func (p *parts) who(ctx context.Context, start control.Start) policy.Step {
+	asked := slices.ContainsFunc(p.config.Policy.Steps, func(s policy.StepSpec) bool { return s.Stage != "" || s.Secrets != nil })
 	ctx, cancel := context.WithTimeout(ctx, stageLimit)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		stages := p.stages(command)
-		if len(stages) == 1 {
-			return stages[0]
-		}
-		if len(stages) > 1 || !asked {
-			return ""
+		step, known := identify(start, p.vertices.table.Pending())
+		if known || !asked {
+			return step
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return ""
+			return step
 		}
 	}
 }
 
-func (p *parts) stages(command string) (stages []string) {
-	want := strings.Join(strings.Fields(command), " ")
-	for _, v := range p.vertices.table.Running() {
+// identify looks for a step among the instructions that may be running.
+func identify(start control.Start, pending []vertex.Vertex) (s policy.Step, known bool) {
+	s = policy.Step{Command: start.Command, Secrets: len(start.Secrets) > 0}
+	want := strings.Join(strings.Fields(start.Command), " ")
+	var stages []string
+	secret, other, stranger := 0, 0, 0 // instructions with secret variables: ours, without: ours; with: others
+	for _, v := range pending {
 		name := vertex.ParseName(v.Name)
-		text, ok := name.Run()
-		if ok && strings.Join(strings.Fields(text), " ") == want && !slices.Contains(stages, name.Stage) {
+		text, run := name.Run()
+		ours := run && strings.Join(strings.Fields(text), " ") == want
+		hidden := len(name.SecretEnv()) > 0
+		switch {
+		case ours && hidden:
+			secret++
+		case ours:
+			other++
+		case hidden:
+			stranger++
+		}
+		if ours && !slices.Contains(stages, name.Stage) {
 			stages = append(stages, name.Stage)
 		}
 	}
-	return stages
+	if len(stages) == 1 {
+		s.Stage = stages[0]
+	}
+	switch {
+	case s.Secrets: // mounts are certain
+	case secret > 0:
+		s.Secrets, s.Undisclosed = true, other > 0
+	case other == 0: // ours may be one that is written in another way, or not heard of yet
+		s.Undisclosed = stranger > 0 || len(pending) == 0
+	}
+	return s, len(stages) > 0
 }
 
 // ended records the end of a step, with its vertex if that becomes known in

@@ -98,14 +98,19 @@ func (t *Table) Done(ref string) {
 	t.build(ref).done = true
 }
 
-// Running returns the vertices that are running now, of all builds.
-func (t *Table) Running() []Vertex {
+// Pending returns the vertices that have not completed, of all builds that go
+// on. Whatever runs is among them, also before its start was heard of: BuildKit
+// announces all vertices of a build when it loads them.
+func (t *Table) Pending() []Vertex {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var all []Vertex
 	for _, ref := range t.order {
+		if t.builds[ref].done {
+			continue
+		}
 		for _, v := range t.builds[ref].vertices {
-			if v.Running() {
+			if v.Completed.IsZero() {
 				all = append(all, v)
 			}
 		}

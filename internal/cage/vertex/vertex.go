@@ -27,9 +27,6 @@ type Vertex struct {
 	Pushes    string // the image that it pushes, as far as that is known
 }
 
-// Running reports whether the vertex has started and not completed.
-func (v Vertex) Running() bool { return !v.Started.IsZero() && v.Completed.IsZero() }
-
 // Name is a vertex name taken apart. BuildKit's Dockerfile frontend writes
 // "[linux/arm64 deps  3/12] RUN npm ci" or "[internal] load build context".
 type Name struct {
@@ -88,17 +85,48 @@ func position(s string) (index, total int, ok bool) {
 // Run reports whether the vertex is a RUN instruction, and its command text
 // without the flags of RUN.
 func (n Name) Run() (command string, ok bool) {
+	_, command, ok = n.run()
+	return command, ok
+}
+
+// SecretEnv are the variables that a RUN instruction gets secrets in. They are
+// no mounts, and nothing else tells of them.
+func (n Name) SecretEnv() (names []string) {
+	flags, _, _ := n.run()
+	for _, flag := range flags {
+		options, ok := strings.CutPrefix(flag, "--mount=")
+		if !ok {
+			continue
+		}
+		secret, env := false, ""
+		for option := range strings.SplitSeq(strings.Trim(options, `"'`), ",") {
+			key, value, _ := strings.Cut(option, "=")
+			switch strings.ToLower(key) {
+			case "type":
+				secret = strings.EqualFold(value, "secret")
+			case "env":
+				env = value
+			}
+		}
+		if secret && env != "" {
+			names = append(names, env)
+		}
+	}
+	return names
+}
+
+func (n Name) run() (flags []string, command string, ok bool) {
 	rest, ok := strings.CutPrefix(n.Text, "RUN ")
 	if !ok {
-		return "", false
+		return nil, "", false
 	}
 	rest = strings.TrimLeft(rest, " \t")
 	for strings.HasPrefix(rest, "--") {
-		_, rest, ok = strings.Cut(rest, " ")
-		if !ok {
-			return "", true
+		flag, after, more := strings.Cut(rest, " ")
+		flags = append(flags, flag)
+		if rest = strings.TrimLeft(after, " \t"); !more {
+			break
 		}
-		rest = strings.TrimLeft(rest, " \t")
 	}
-	return rest, true
+	return flags, rest, true
 }

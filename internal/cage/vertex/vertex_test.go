@@ -1,6 +1,7 @@
 package vertex
 
 import (
+	"strings"
 	"bytes"
 	"context"
 	"fmt"
@@ -105,7 +106,7 @@ func TestTableIsBounded(t *testing.T) {
 	if len(table.builds) > maxBuilds {
 		t.Errorf("%d builds kept", len(table.builds))
 	}
-	if r := table.Running(); len(r) == 0 || r[0].Build != "0" {
+	if r := table.Pending(); len(r) != 1 || r[0].Build != "0" {
 		t.Error("a running build was forgotten")
 	}
 }
@@ -152,4 +153,20 @@ func TestIdentity(t *testing.T) {
 	loop := Vertex{Build: "b", Digest: "d", Inputs: "d"}
 	table.Observe(loop)
 	table.Identity(loop)
+}
+
+func TestSecretEnv(t *testing.T) {
+	for in, want := range map[string]string{
+		"[2/3] RUN --mount=type=secret,id=tok,env=TOKEN npm ci":                                    "TOKEN",
+		"[2/3] RUN --network=none --mount=id=a,env=A,type=SECRET --mount=type=secret,env=B,id=b x": "A B",
+		"[2/3] RUN --mount=type=secret,id=tok npm ci":                                              "",
+		"[2/3] RUN --mount=type=cache,target=/x,env=Y npm ci":                                      "",
+		"[2/3] RUN npm --mount=type=secret,env=TOKEN":                                              "",
+		"[2/3] RUN --mount=type=secret,env=TOKEN":                                                  "TOKEN",
+		"[2/3] COPY --mount=type=secret,env=TOKEN":                                                 "",
+	} {
+		if got := strings.Join(ParseName(in).SecretEnv(), " "); got != want {
+			t.Errorf("%s: %q, want %q", in, got, want)
+		}
+	}
 }
