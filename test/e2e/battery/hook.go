@@ -34,6 +34,7 @@ func hooks() map[string]Hook {
 
 		"privileged": privileged,
 		"abstract":   abstract,
+		"advertise":  advertise,
 		"write":      write,
 		"each":       each,
 		"journal":    journal,
