@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -68,7 +69,7 @@ const minDecisive = 300
 
 // fit cleans r in place, cuts it until it fits and returns its line.
 func fit(r *Record) ([]byte, error) {
-	r.walk(cleaner())
+	r.walk(cleaner(r))
 	var line []byte
 	for _, limit := range []int{MaxText, 512, 256, 128, 64, 16} {
 		var err error
@@ -98,8 +99,12 @@ func marshal(r *Record) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func cleaner() visitor {
-	text := func(s *string, _ bool) { *s = Clean(*s) }
+// cleaner also marks a record whose texts were cut before they came here.
+func cleaner(r *Record) visitor {
+	text := func(s *string, _ bool) {
+		*s = Clean(*s)
+		r.Truncated = r.Truncated || strings.Contains(*s, Mark)
+	}
 	return visitor{
 		text: text,
 		list: func(l *[]string) {

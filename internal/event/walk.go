@@ -140,6 +140,6 @@ func (v visitor) addrPort(p *netip.AddrPort) {
 // rely on the writer's escaping.
 func (r Record) Cleaned() Record {
 	r = clone(r)
-	r.walk(cleaner())
+	r.walk(cleaner(&r))
 	return r
 }

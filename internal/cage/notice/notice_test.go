@@ -63,7 +63,7 @@ func TestLine(t *testing.T) {
 			r: with(func(c *event.Conn) {
 				c.Name, c.RawName, c.Reason = "", "a\x1b[2J\n##", event.InvalidSNI
 			}),
-			want: `buildcage: refused tls a\x1b[2J\x0a##:443 (invalid-sni)`,
+			want: `buildcage: refused tls a\x1b[2J\x0a#\x23:443 (invalid-sni)`,
 		},
 		"expected": {r: with(func(c *event.Conn) { c.Expected = true })},
 		"audited":  {r: with(func(c *event.Conn) { c.Verdict = event.Audited })},
