@@ -141,8 +141,14 @@ func (s *sums) target(c *event.Conn) {
 		}
 	case event.Blocked:
 		switch c.Reason {
-		case event.NotAllowed, event.IPNotAllowed, event.Unclassified, event.MissingSNI:
+		case event.NotAllowed, event.IPNotAllowed:
 			t.rule = ruleFor(c)
+		case event.Unclassified, event.MissingSNI:
+			// Only a tcp rule helps, which lets anything through. A person may
+			// decide that; an audit, which refused it too, does not write it.
+			if !s.audit {
+				t.rule = ruleFor(c)
+			}
 		case event.InternalAddress:
 			if policy.NewGuard(nil).Check(c.Resolved) == policy.Private {
 				t.private = c.Resolved.Unmap()

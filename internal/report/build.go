@@ -20,6 +20,7 @@ func Build(in Input) *Report {
 		Complete: in.Complete, Problem: event.Clean(in.Problem),
 	}
 	s := newSums()
+	s.audit = in.Mode == string(policy.Audit)
 	for i := range in.Records {
 		rec := in.Records[i].Cleaned()
 		s.record(r, &rec)
@@ -52,6 +53,7 @@ func (r *Report) checkEnds(records []event.Record) {
 
 // sums are the records seen so far, by what makes them alike.
 type sums struct {
+	audit     bool
 	steps     ordered[string, Step]
 	dests     ordered[destKey, Destination]
 	drops     ordered[dropKey, Drop]

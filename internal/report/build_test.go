@@ -156,6 +156,17 @@ func TestSuggestions(t *testing.T) {
 	}
 }
 
+// What an audit itself refused is not learned, least of all as a rule for any protocol.
+func TestAuditDoesNotLearnWhatItRefused(t *testing.T) {
+	refused := event.Record{Conn: &event.Conn{Step: "s1", OrigName: "pypi.org", Orig: at("198.18.0.9:443"), Port: 443, Protocol: "tls", Verdict: event.Blocked, Reason: event.MissingSNI}}
+	for mode, want := range map[string]int{"restrict": 1, "audit": 0} {
+		r := scenario{input: Input{Mode: mode}, records: join(refused)}.run(t)
+		if got := len(r.Allowlist().Rules.TCP); got != want {
+			t.Errorf("%s: %d tcp rules suggested, want %d", mode, got, want)
+		}
+	}
+}
+
 func rule(text string) []policy.Text { return []policy.Text{{Text: text}} }
 
 // A flood is cut in the lists and exact in the totals, and costs no quadratic time.

@@ -10,9 +10,10 @@ import (
 )
 
 // inert makes foreign text safe to print: printable ASCII only, whatever the
-// records held, and nothing that a log reader takes for a command.
+// records held, nothing that a log reader takes for a command, and no label so
+// long that it could be data which the cage kept from leaving as a name.
 func inert(s string) string {
-	s = strings.ReplaceAll(event.Clean(s), "##", `#\x23`)
+	s = strings.ReplaceAll(event.ShortLabels(event.Clean(s)), "##", `#\x23`)
 	if strings.HasPrefix(strings.TrimLeft(s, " "), "::") {
 		s = strings.Replace(s, "::", `\x3a:`, 1)
 	}

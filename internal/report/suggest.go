@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
 )
 
@@ -87,7 +88,9 @@ func (t *text) yaml(l *Lists, indent string) (flags []string) {
 		rules := *l.list(key)
 		t.yamlList(string(key), rules, indent)
 		for _, rule := range rules {
-			flags = append(flags, key.Flag()+" "+quote(rule))
+			if !overlong(rule) {
+				flags = append(flags, key.Flag()+" "+quote(rule))
+			}
 		}
 	}
 	return flags
@@ -99,9 +102,16 @@ func (t *text) yamlList(key string, rules []string, indent string) {
 	}
 	t.line(indent, key, ":")
 	for _, rule := range rules {
+		if overlong(rule) {
+			t.line(indent, "  # ", inert(rule), ": whole in the JSON report")
+			continue
+		}
 		t.line(indent, "  - ", quoteYAML(rule))
 	}
 }
+
+// overlong says that a rule can't be printed whole where everybody reads along.
+func overlong(rule string) bool { return event.ShortLabels(rule) != rule }
 
 // quoteYAML and quote leave alone what is a plain host:port. Rules are made of
 // canonical names and addresses, so no quote has to be escaped.
