@@ -118,3 +118,45 @@ func cut(s string, limit int) string {
 	}
 	return s[:head] + Mark + s[tail:]
 }
+
+// maxLabel is the longest label that is shown whole where everybody reads
+// along; host names that people mean stay below, a digest of SHA-1 or a UUID too.
+const maxLabel = 40
+
+// ShortLabels shortens what could be data in place of a name: each run of more
+// than 40 characters of a host name's label, or of escaped bytes, keeps a bit of its
+// head and of its tail around Mark. s is escaped text. What could not leave
+// the cage as a name is not to leave it as a line of a public log.
+func ShortLabels(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		n := run(s[i:])
+		switch {
+		case n > maxLabel:
+			b.WriteString(cut(s[i:i+n], maxLabel/2))
+		case n > 0:
+			b.WriteString(s[i : i+n])
+		default:
+			b.WriteByte(s[i])
+			n = 1
+		}
+		i += n
+	}
+	return b.String()
+}
+
+// run is how many bytes at the start of s can be one label.
+func run(s string) (n int) {
+	for n < len(s) {
+		c := s[n]
+		switch {
+		case c >= '0' && c <= '9', c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', strings.IndexByte("-_=+%", c) >= 0:
+			n++
+		case escaped(s[n:]):
+			n += 4
+		default:
+			return n
+		}
+	}
+	return n
+}

@@ -66,3 +66,20 @@ func FuzzEscape(f *testing.F) {
 		}
 	})
 }
+
+func TestShortLabels(t *testing.T) {
+	long := strings.Repeat("a", 20) + "secret" + strings.Repeat("b", 20)
+	for in, want := range map[string]string{
+		"":                                "",
+		"exfil.example:443":               "exfil.example:443",
+		strings.Repeat("a", 40) + ".test": strings.Repeat("a", 40) + ".test",
+		long + ".test":                    `aaaaaaaa\...bbbbbbbb.test`,
+		"x " + long + "." + long + "/y":   `x aaaaaaaa\...bbbbbbbb.aaaaaaaa\...bbbbbbbb/y`,
+		strings.Repeat(`\x80`, 11):        `\x80\x80\...\x80\x80`,
+		`a\...b`:                          `a\...b`,
+	} {
+		if got := ShortLabels(in); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+}

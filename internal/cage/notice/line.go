@@ -29,9 +29,9 @@ func Line(r event.Record, scope *policy.Scope) (step, line string) {
 }
 
 // finish makes the line inert, also for a CI runner, which takes ##[…] for a
-// command wherever it stands.
+// command wherever it stands, and fit for a log that everybody reads.
 func finish(text string) string {
-	text = "buildcage: " + strings.ReplaceAll(event.Clean(text), "##", `#\x23`)
+	text = "buildcage: " + strings.ReplaceAll(event.ShortLabels(event.Clean(text)), "##", `#\x23`)
 	if len(text) > longest {
 		text = text[:longest-3] + "..."
 	}
@@ -107,6 +107,9 @@ func allowing(c *event.Conn, scope *policy.Scope) string {
 	}
 	e := scope.Explain(t)
 	line := e.Line()
+	if event.ShortLabels(line) != line { // nobody could copy it
+		return ""
+	}
 	if line != "" && e.Section != "" {
 		line += " in " + e.Section
 	}
