@@ -260,6 +260,7 @@ func TestMillionAttempts(t *testing.T) {
 		{"repeated", func(i int) string { return fmt.Sprintf("%d.example.com", i%100) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			const n = 1_000_000
 			l := shipped
 			l.bytes = 4 << 20
