@@ -18,7 +18,7 @@ import (
 	"github.com/buildcage/buildcage/internal/policy"
 )
 
-func records(t *testing.T, w *world) []event.Record {
+func (w *world) records(t *testing.T) []event.Record {
 	t.Helper()
 	var b bytes.Buffer
 	must(t, w.ctl.Events(t.Context(), 1, &b))
@@ -66,7 +66,7 @@ func TestCachedStepIsJudged(t *testing.T) {
 	must(t, w.ctl.Seal(t.Context()))
 
 	var got []string
-	for _, r := range records(t, w) {
+	for _, r := range w.records(t) {
 		switch {
 		case r.Step != nil && r.Step.Cached:
 			e := r.Step.Evidence

@@ -138,6 +138,10 @@ func TestTurned(t *testing.T) {
 	if got := x.explain(before, `Head "https://r.example/v2/": tls`); got != "refused r.example" {
 		t.Errorf("explained %q", got)
 	}
+	x.add(&event.Conn{Name: "web.example", Protocol: "http"}, "refused web.example")
+	if got := x.explain(before, "invalid response status 403"); got != "refused web.example" {
+		t.Errorf("explained a status by %q", got)
+	}
 	if got := x.explain(time.Now(), `Head "https://r.example/v2/"`); got != "" {
 		t.Errorf("an old refusal: %q", got)
 	}

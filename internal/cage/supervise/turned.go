@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
 )
 
 // turned are the latest refusals of the builder's own traffic, for the error
@@ -21,6 +22,7 @@ type turnedLine struct {
 	at   time.Time
 	host string
 	line string
+	http bool // the client has an answer of ours, status 403
 }
 
 const maxTurned = 64
@@ -41,16 +43,18 @@ func (t *turned) add(c *event.Conn, line string) {
 	if len(t.lines) >= maxTurned {
 		t.lines = t.lines[1:]
 	}
-	t.lines = append(t.lines, turnedLine{time.Now(), host, line})
+	t.lines = append(t.lines, turnedLine{time.Now(), host, line, c.Protocol == string(policy.HTTP)})
 }
 
-// explain returns the refusals since then of hosts that the message names.
+// explain returns the refusals since then of hosts that the message names, or
+// that it tells nothing of but our status.
 func (t *turned) explain(since time.Time, message string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var lines []string
 	for _, l := range t.lines {
-		if !l.at.Before(since) && strings.Contains(message, l.host) && !strings.Contains(message, l.line) && !slices.Contains(lines, l.line) {
+		named := strings.Contains(message, l.host) || l.http && strings.Contains(message, "response status 403")
+		if !l.at.Before(since) && named && !strings.Contains(message, l.line) && !slices.Contains(lines, l.line) {
 			lines = append(lines, l.line)
 		}
 	}
