@@ -21,6 +21,7 @@ import (
 	"github.com/buildcage/buildcage/internal/cage/notice"
 	"github.com/buildcage/buildcage/internal/cage/process"
 	"github.com/buildcage/buildcage/internal/cage/proxy"
+	"github.com/buildcage/buildcage/internal/cage/selftest"
 	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/contract"
 	"github.com/buildcage/buildcage/internal/event"
@@ -49,6 +50,7 @@ type parts struct {
 	serving     context.Context // of proxy and nameserver
 	stopServing context.CancelFunc
 	listeners   sync.WaitGroup
+	testing     atomic.Pointer[selftest.Test] // nil but while it runs
 	sealing     sync.Mutex
 	sealed      atomic.Bool
 	registry    registry
@@ -77,6 +79,7 @@ func phases(c *cage, config contract.Boot) []phase {
 		{"control", p.serveControl},
 		{"record", p.keepRecord},
 		{"spans", p.receiveSpans},
+		{"self-test", p.selfTest},
 		{"buildkit", p.runBuildKit},
 		{"api", p.serveAPI},
 	}

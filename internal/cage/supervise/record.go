@@ -9,6 +9,9 @@ import (
 // record takes what happened to a step's traffic: into the journal, into the
 // evidence of the step, and where it was refused into the step's own log.
 func (p *parts) record(r event.Record) {
+	if p.ofSelfTest(r) {
+		return
+	}
 	p.journal.Add(r)
 	p.observer.See(r)
 	if r.Conn == nil && r.Drop == nil && r.DNS == nil {
