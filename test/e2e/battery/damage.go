@@ -34,11 +34,11 @@ func each(ctx context.Context, r *Run, cage *lab.Cage, args []string) (string, e
 }
 
 // journal damages the record in the running cage: truncate cuts its end off,
-// corrupt overwrites a line in its middle, replay writes its own lines once
+// corrupt overwrites its last line, append writes garbage behind it, replay writes its own lines once
 // more behind it.
 func journal(_ context.Context, _ *Run, cage *lab.Cage, args []string) (string, error) {
 	if len(args) != 1 {
-		return "", errors.New("journal wants truncate, corrupt or replay")
+		return "", errors.New("journal wants truncate, corrupt, append or replay")
 	}
 	path := fmt.Sprintf("/proc/%d/root%s", cage.PID, contract.JournalFile)
 	data, err := os.ReadFile(path)
@@ -56,6 +56,8 @@ func journal(_ context.Context, _ *Run, cage *lab.Cage, args []string) (string, 
 	case "corrupt":
 		at := bytes.LastIndexByte(data[:len(data)-1], '\n') + 1
 		_, err = f.WriteAt(bytes.Repeat([]byte("x"), len(data)-at), int64(at))
+	case "append":
+		_, err = f.WriteAt([]byte("{\"seq\": oops\n"), int64(len(data)))
 	case "replay":
 		_, err = f.WriteAt(data, int64(len(data)))
 	default:
