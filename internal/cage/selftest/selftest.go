@@ -48,6 +48,7 @@ type Test struct {
 	Register func(path string) (undo func(), err error)
 
 	mu    sync.Mutex
+	over  bool
 	seen  []event.Record
 	added chan struct{} // closed and replaced when seen grows
 }
@@ -66,16 +67,21 @@ func (e *Error) Hint() string {
 	return "something outside of the cage changes the network of containers, or this kernel does not apply the rules it took; buildcage does not build without them"
 }
 
-// Take takes what was recorded while the test runs. There is nobody else yet, so
-// all of it is the test's.
-func (t *Test) Take(r event.Record) {
+// Take takes what was recorded, and reports whether it is the test's. While the
+// test runs everything is, for there is nobody else yet; behind it only what a
+// kernel says by itself, while the test's link goes down.
+func (t *Test) Take(r event.Record) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.over {
+		return r.Drop != nil && r.Drop.Noise()
+	}
 	t.seen = append(t.seen, r)
 	if t.added != nil {
 		close(t.added)
 		t.added = nil
 	}
+	return true
 }
 
 // patience is how long one control may take to show.
@@ -115,31 +121,45 @@ type control struct {
 	recorded func(event.Record) bool
 }
 
-// Run does the test.
-func (t *Test) Run(ctx context.Context) error {
+// Run does the test. What it made is there until clean has run, which takes
+// tens of milliseconds; clean is never nil.
+func (t *Test) Run(ctx context.Context) (clean func(), err error) {
 	space, err := open()
 	if err != nil {
-		return err
+		return func() {}, err
 	}
-	defer space.close()
 	undo, err := t.Register(space.path())
 	if err != nil {
+		return space.close, err
+	}
+	clean = func() {
+		undo()
+		space.close()
+	}
+	for _, c := range t.controls() {
+		if err := t.try(ctx, space, c); err != nil {
+			return clean, &Error{c.name, err}
+		}
+	}
+	return clean, nil
+}
+
+func (t *Test) try(ctx context.Context, space *space, c control) error {
+	do := c.do
+	if !c.cage {
+		do = func() error { return space.inside(c.do) }
+	}
+	if err := do(); err != nil {
 		return err
 	}
-	defer undo()
-	for _, c := range t.controls() {
-		do := c.do
-		if !c.cage {
-			do = func() error { return space.inside(c.do) }
-		}
-		if err := do(); err != nil {
-			return &Error{c.name, err}
-		}
-		if err := t.recorded(ctx, c.recorded); err != nil {
-			return &Error{c.name, err}
-		}
-	}
-	return nil
+	return t.recorded(ctx, c.recorded)
+}
+
+// End says that from now on others may be recorded.
+func (t *Test) End() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over, t.seen = true, nil
 }
 
 func (t *Test) controls() []control {

@@ -51,6 +51,7 @@ type parts struct {
 	stopServing context.CancelFunc
 	listeners   sync.WaitGroup
 	testing     atomic.Pointer[selftest.Test] // nil but while it runs
+	tested      chan struct{}                 // closed when nothing is left of it
 	sealing     sync.Mutex
 	sealed      atomic.Bool
 	registry    registry

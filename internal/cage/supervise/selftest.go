@@ -13,15 +13,24 @@ import (
 )
 
 // selfTest tries everything that the phases before it set up. BuildKit comes
-// after it: there is nobody yet who could build.
+// after it: there is nobody yet who could build. Its network goes away while
+// BuildKit starts.
 func (p *parts) selfTest(boot, _ context.Context) (down, error) {
 	start := time.Now()
 	t := &selftest.Test{IPv6: p.plan.IPv6, Register: p.registerSelfTest}
 	p.testing.Store(t)
-	defer p.testing.Store(nil)
-	err := t.Run(boot)
+	clean, err := t.Run(boot)
 	p.catchUp() // late packets of the test are not of the first step
+	t.End()
+	p.tested = make(chan struct{})
+	go func() {
+		defer close(p.tested)
+		clean()
+		p.catchUp()
+		p.testing.Store(nil)
+	}()
 	if err != nil {
+		<-p.tested
 		return nil, fmt.Errorf("the cage does not hold: %w", err)
 	}
 	p.log.Debug("the cage holds", "took", time.Since(start))
@@ -45,8 +54,5 @@ func (p *parts) registerSelfTest(path string) (undo func(), err error) {
 // business of the record's readers.
 func (p *parts) ofSelfTest(r event.Record) bool {
 	t := p.testing.Load()
-	if t != nil {
-		t.Take(r)
-	}
-	return t != nil
+	return t != nil && t.Take(r)
 }

@@ -63,6 +63,9 @@ func (p *parts) receiveSpans(_, life context.Context) (down, error) {
 // serveAPI opens the front door: builds that ask for a way out of the cage are
 // turned away, the others are watched.
 func (p *parts) serveAPI(_, life context.Context) (down, error) {
+	if p.tested != nil {
+		<-p.tested // nobody builds beside the remains of the self-test
+	}
 	l, err := control.Listen(contract.APISocket)
 	if err != nil {
 		return nil, err
