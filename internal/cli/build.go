@@ -47,6 +47,7 @@ type buildFlags struct {
 	write         string
 	perStep       bool
 	cache         bool
+	strictCache   bool
 	debug         bool
 	extraCA       []string
 	network       string
@@ -71,6 +72,9 @@ func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
 	flags.StringVar(&f.events, "events", "", "Keep the record itself, line by line as it comes, in `FILE`")
 	for _, hidden := range []string{"cage-network", "cage-resolver", "events", "builder"} {
 		flags.Lookup(hidden).Hidden = true
+	}
+	if mode == policy.Restrict {
+		flags.BoolVar(&f.strictCache, "strict-cache", true, "Build steps again that the cache answers when it is not known that the policy allows what they did")
 	}
 	if mode == policy.Audit {
 		flags.StringVar(&f.write, "write", "", "Add what the steps reached to the policy in `FILE`, keeping what it has; - is stdout")
@@ -140,8 +144,18 @@ func (b *build) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	result := b.runCage(ctx, engine)
+	if result, err = b.again(ctx, result, func(ctx context.Context) *runner.Result { return b.runCage(ctx, engine) }); err != nil {
+		return err
+	}
+	return b.finish(result)
+}
+
+// runCage is one run in a cage of its own.
+func (b *build) runCage(ctx context.Context, engine *docker.Engine) *runner.Result {
 	progress := newProgress(b.streams, b.buildx.Silent())
-	result := runner.Run(ctx, runner.Options{
+	defer progress.clear()
+	return runner.Run(ctx, runner.Options{
 		Engine:      engine,
 		Image:       b.image,
 		Version:     b.versions().Version,
@@ -159,8 +173,6 @@ func (b *build) run(ctx context.Context) error {
 			return b.build(ctx, engine, at)
 		},
 	})
-	progress.clear()
-	return b.finish(result)
 }
 
 func (b *build) diagnostics() io.Writer {

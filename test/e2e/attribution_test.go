@@ -115,7 +115,7 @@ func TestCachedStepIsNotClean(t *testing.T) {
 	dir := project(t, map[string]string{"f": host, "Dockerfile": "FROM buildcage-demo:base\nCOPY f /f\nRUN " + fetch(host) + "\n"})
 	cached := func(want int, args ...string) *event.Evidence {
 		t.Helper()
-		r, records := recorded(t, dir, append([]string{"build"}, args...)...)
+		r, records := recorded(t, dir, append([]string{"build", "--strict-cache=false"}, args...)...)
 		r.want(t, want)
 		for _, rec := range records {
 			if rec.Step != nil && rec.Step.Cached {
@@ -136,6 +136,17 @@ func TestCachedStepIsNotClean(t *testing.T) {
 	}
 	if e := cached(0, "--allow-http", host); e == nil || e.Verdict != event.EvidenceClean {
 		t.Errorf("with the rule: %+v, want it clean", e)
+	}
+	// A strict build does not take the cache's word: the step runs, and is refused.
+	r, records := recorded(t, dir, "build")
+	r.want(t, 3)
+	if !strings.Contains(r.stderr, "buildcage: refused http "+host+":80 (not-allowed)") {
+		t.Errorf("the step did not run again\n%s", tail(r.stderr))
+	}
+	for _, rec := range records {
+		if rec.Step != nil && rec.Step.Cached {
+			t.Errorf("cached in a strict build: %+v", rec.Step)
+		}
 	}
 }
 

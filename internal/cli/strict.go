@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
+	"github.com/buildcage/buildcage/internal/runner"
+)
+
+// again runs the build once more when the cache answered for steps of which
+// nobody knows that today's policy allows what they did. The second run builds
+// them afresh, and counts instead of the first.
+func (b *build) again(ctx context.Context, result *runner.Result, run func(context.Context) *runner.Result) (*runner.Result, error) {
+	steps := b.unproven(result)
+	if len(steps) == 0 {
+		return result, nil
+	}
+	if b.contextPath == "-" {
+		b.note(fmt.Sprintf("%s from the cache can't be vouched for, and standard input can't be read again: build with --no-cache", count(len(steps))))
+		return result, nil
+	}
+	flag, values := afresh(steps)
+	for _, v := range values {
+		if err := b.buildx.Flags().Set(flag, v); err != nil {
+			return nil, fmt.Errorf("setting --%s: %w", flag, err)
+		}
+	}
+	b.note(fmt.Sprintf("%s from the cache can't be vouched for: building again with --%s=%s (--strict-cache=false does not)",
+		count(len(steps)), flag, strings.Join(values, ",")))
+	return run(ctx), nil
+}
+
+func count(steps int) string {
+	if steps == 1 {
+		return "1 step"
+	}
+	return fmt.Sprintf("%d steps", steps)
+}
+
+// unproven are the cached steps that a strict build does not take.
+func (b *build) unproven(result *runner.Result) (steps []*event.Step) {
+	if b.mode != policy.Restrict || !b.flags.strictCache || !result.Complete || result.Interrupted ||
+		result.BuildErr != nil || result.CageErr != nil || b.buildx.Calls() {
+		return nil
+	}
+	for _, r := range result.Records {
+		if s := r.Step; s != nil && s.Cached && (s.Evidence == nil || s.Evidence.Verdict != event.EvidenceClean) {
+			steps = append(steps, s)
+		}
+	}
+	return steps
+}
+
+// named reports whether --no-cache-filter takes a stage: not the names that
+// BuildKit gives to stages without one.
+func named(stage string) bool {
+	return strings.Trim(strings.TrimPrefix(stage, "stage-"), "0123456789") != "" && !strings.ContainsAny(stage, ", ")
+}
+
+// afresh is the narrowest flag that makes the steps run.
+func afresh(steps []*event.Step) (flag string, values []string) {
+	for _, s := range steps {
+		if !named(s.Stage) {
+			return "no-cache", []string{"true"}
+		}
+		if !slices.Contains(values, s.Stage) {
+			values = append(values, s.Stage)
+		}
+	}
+	return "no-cache-filter", values
+}
