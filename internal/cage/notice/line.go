@@ -1,6 +1,7 @@
 package notice
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"path"
@@ -98,6 +99,8 @@ func allowing(c *event.Conn, scope *policy.Scope) string {
 			return string(policy.PrivateRules) + ": " + netip.PrefixFrom(a, a.BitLen()).String()
 		}
 		return ""
+	case event.UploadBudget:
+		return fmt.Sprintf("a max_upload of more than %d bytes", scope.MaxUpload())
 	default:
 		return ""
 	}

@@ -14,7 +14,7 @@ import (
 
 func scope(t *testing.T, command string) *policy.Scope {
 	t.Helper()
-	p, err := policy.Compile(policy.Spec{Steps: []policy.StepSpec{{Run: "npm*"}}})
+	p, err := policy.Compile(policy.Spec{Steps: []policy.StepSpec{{Run: "npm*", MaxUpload: 512}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +54,10 @@ func TestLine(t *testing.T) {
 				c.Reason, c.Resolved = event.InternalAddress, netip.MustParseAddr("10.1.2.3")
 			}),
 			want: "buildcage: refused tls exfil.example:443 (internal-address); to allow: allow_private: 10.1.2.3/32",
+		},
+		"upload": {
+			r: with(func(c *event.Conn) { c.Reason = event.UploadBudget }), command: "npm ci",
+			want: "buildcage: refused tls exfil.example:443 (upload-budget); to allow: a max_upload of more than 512 bytes",
 		},
 		"structure": {
 			r:    with(func(c *event.Conn) { c.Reason = event.ECHPresent }),

@@ -1,12 +1,12 @@
 package vertex
 
 import (
-	"strings"
 	"bytes"
 	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
