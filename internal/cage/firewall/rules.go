@@ -229,6 +229,7 @@ func (b *builder) output() {
 		rule(oif("lo"), daddr(fake, expr.CmpOpEq), b.count("builder"), b.log(LogBuilder), reject())
 	}
 	rule(oif("lo"), accept())
+	b.goneSteps(rule)
 	rule(b.inUplinks(expr.MetaKeyOIFNAME, false), mark(b.Mark), accept())
 	if b.EngineDNS {
 		rule(b.inUplinks(expr.MetaKeyOIFNAME, false), dport(unix.IPPROTO_UDP, 53), accept())
@@ -243,6 +244,18 @@ func (b *builder) output() {
 	}
 	rule(proto(unix.IPPROTO_IGMP), b.count("noise"), drop())
 	rule(b.count("builder"), b.log(LogBuilder), reject())
+}
+
+// goneSteps keeps in what is still to be said to a step whose link has gone:
+// the default route would take it out. TCP that still has such a destination
+// here is an answer: the builder's own is redirected.
+func (b *builder) goneSteps(rule func(...match)) {
+	up := b.inUplinks(expr.MetaKeyOIFNAME, false)
+	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6} {
+		rule(up, daddr(net, expr.CmpOpEq), proto(unix.IPPROTO_TCP), b.count("noise"), drop())
+		rule(up, daddr(net, expr.CmpOpEq), ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), b.count("noise"), drop())
+		rule(up, daddr(net, expr.CmpOpEq), b.count("builder"), b.log(LogBuilder), reject())
+	}
 }
 
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/buildcage/buildcage/internal/cage/firewall"
@@ -102,6 +104,52 @@ func TestBuilder(t *testing.T) {
 		if !regexp.MustCompile(`^builder (udp|tcp) `).MatchString(line) {
 			t.Errorf("logged %q", line)
 		}
+	}
+}
+
+// What the cage has still to say to a step that is gone must not take the
+// default route.
+func TestGoneStep(t *testing.T) {
+	if !lab.Enter(t) {
+		return
+	}
+	c := newCage(t)
+	for listen, dst := range map[netip.Addr]string{contract.Listen4: "192.0.2.9:53", contract.Listen6: "[2001:db8::9]:53"} {
+		l, err := net.Listen("tcp", netip.AddrPortFrom(listen, contract.NameserverPort).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		c.step.Do(t, func() error {
+			conn, err := net.DialTimeout("tcp", dst, patience)
+			if err == nil {
+				t.Cleanup(func() { conn.Close() })
+			}
+			return err
+		})
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if _, err := conn.Write([]byte("to a step")); err != nil {
+				t.Error(err)
+			}
+			conn.Close()
+			if err := dialTCP("10.200.0.1:7"); err == nil { // behind it on the wire, if it gets there
+				<-c.orig
+			}
+			for _, packet := range c.wire.IP() {
+				t.Errorf("on the uplink: %x", packet)
+			}
+		}()
+	}
+	link, err := netlink.LinkByName(c.step.Link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkDel(link); err != nil {
+		t.Fatal(err)
 	}
 }
 
