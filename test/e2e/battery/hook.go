@@ -40,9 +40,14 @@ func hooks() map[string]Hook {
 		"journal":    journal,
 		"usage":      usage,
 		"rezone":     rezone,
+		"full":       full,
 		"attack":     attackHook,
 		"define":     defineHook,
 		"malformed":  malformed,
+		"boot":       boot,
+		"inspect":    inspect,
+		"restart":    again,
+		"program":    program,
 	}
 }
 
