@@ -48,7 +48,6 @@ func (r *Run) uplink(records []event.Record) (problems []string) {
 		resolver := f.Dst.String() == wire.Names && f.Port == 53
 		switch {
 		case resolver && (f.Proto == "udp" || f.Proto == "tcp"):
-		case f.Proto == "tcp" && f.SYNs == 0: // the rest of a connection that was judged at its SYN
 		case f.Proto == "tcp" && dialled[netip.AddrPortFrom(f.Dst, f.Port)]:
 		case f.Proto == "tcp":
 			problems = append(problems, fmt.Sprintf("TCP to %s, which no event says was dialled", netip.AddrPortFrom(f.Dst, f.Port)))

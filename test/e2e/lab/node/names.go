@@ -51,6 +51,12 @@ func (r *resolver) script(w http.ResponseWriter, req *http.Request) {
 	http.Error(w, err.Error(), http.StatusBadRequest)
 }
 
+func (r *resolver) replaced(z *zone.Zone) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.zone != z
+}
+
 func (r *resolver) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	m := new(dns.Msg)
 	if len(q.Question) != 1 {
@@ -63,10 +69,14 @@ func (r *resolver) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	network := w.LocalAddr().Network()
 	r.count.query(name, dns.TypeToString[question.Qtype], network)
 	r.mu.Lock()
-	a := r.zone.Answer(name, question.Qtype)
+	asked := r.zone
+	a := asked.Answer(name, question.Qtype)
 	r.mu.Unlock()
 	if a.Delay > 0 {
 		time.Sleep(a.Delay)
+		if r.replaced(asked) {
+			return // who asked is gone, and the next case would see the answer
+		}
 	}
 	m.SetReply(q)
 	m.RecursionAvailable = true

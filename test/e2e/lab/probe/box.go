@@ -133,6 +133,9 @@ func (p *probe) devices([]string) error {
 			fd, err := unix.Open(path, flag|unix.O_NONBLOCK, 0)
 			p.tell(fmt.Sprintf("%s: open %d", d.name, flag), err)
 			if err == nil {
+				if d.name == "tun" {
+					p.tell("tun: make an interface", tunnel(fd))
+				}
 				unix.Close(fd)
 			}
 		}
@@ -146,6 +149,16 @@ func (p *probe) devices([]string) error {
 		}
 	}
 	return nil
+}
+
+// tunnel makes an interface out of an open tun device.
+func tunnel(fd int) error {
+	req, err := unix.NewIfreq("labtun")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+	return unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
 }
 
 // fds lists the files that this process was born with.

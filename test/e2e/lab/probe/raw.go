@@ -36,7 +36,7 @@ func (p *probe) raw(args []string) error {
 	}
 	for _, target := range rest[1:] {
 		list := []string{target}
-		if strings.Contains(target, ",") {
+		if strings.ContainsAny(target, ",-") {
 			if list, err = targets(target); err != nil {
 				return err
 			}
