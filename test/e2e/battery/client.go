@@ -35,7 +35,7 @@ func (r *Run) requests(name string) (lines []string, err error) {
 }
 
 // perLine bounds what one request may take.
-const perLine = 20 * time.Second
+const perLine = 8 * time.Second
 
 // attackHook does the lines of FILE (see lab/attack) over the gateway API at
 // the cage's front door, each in a build of its own.

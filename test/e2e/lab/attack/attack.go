@@ -23,6 +23,8 @@ import (
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+	"google.golang.org/protobuf/proto"
 )
 
 // Run does one line. The text is what came of it; the error is a broken line.
@@ -84,7 +86,11 @@ func solve(ctx context.Context, c client.Client, st llb.State) (client.Reference
 	if err != nil {
 		return nil, err
 	}
-	res, err := c.Solve(ctx, client.SolveRequest{Definition: def.ToPB(), Evaluate: true})
+	return solveDefinition(ctx, c, def.ToPB())
+}
+
+func solveDefinition(ctx context.Context, c client.Client, def *pb.Definition) (client.Reference, error) {
+	res, err := c.Solve(ctx, client.SolveRequest{Definition: def, Evaluate: true})
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +108,51 @@ func Definition(ctx context.Context, root llb.State, line string) (*llb.Definiti
 	if err != nil {
 		return nil, err
 	}
-	return o.run(root).Marshal(ctx)
+	def, err := o.run(root).Marshal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := o.rewrite(def.ToPB())
+	if err != nil {
+		return nil, err
+	}
+	out := new(llb.Definition)
+	out.FromPB(list)
+	return out, nil
+}
+
+// rewrite puts the modes into the exec of a graph, which llb itself would
+// refuse, and names the operations behind it anew: an operation's name is its
+// digest.
+func (o *options) rewrite(def *pb.Definition) (*pb.Definition, error) {
+	renamed := make(map[string]string)
+	for i, raw := range def.Def {
+		old := digest.FromBytes(raw).String()
+		var op pb.Op
+		if err := proto.Unmarshal(raw, &op); err != nil {
+			return nil, err
+		}
+		if e := op.GetExec(); e != nil {
+			e.Network, e.Security = o.network, o.security
+		}
+		for _, in := range op.Inputs {
+			if name := renamed[in.Digest]; name != "" {
+				in.Digest = name
+			}
+		}
+		raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(&op)
+		if err != nil {
+			return nil, err
+		}
+		name := digest.FromBytes(raw).String()
+		def.Def[i], renamed[old] = raw, name
+		if m := def.Metadata[old]; m != nil && name != old {
+			delete(def.Metadata, old)
+			def.Metadata[name] = m
+		}
+	}
+	def.Source = nil
+	return def, nil
 }
 
 // options of exec and container.
@@ -150,12 +200,20 @@ func number(text string, names map[string]int) int32 {
 }
 
 func (o *options) exec(ctx context.Context, c client.Client, root llb.State) error {
-	_, err := solve(ctx, c, o.run(root))
+	def, err := o.run(root).Marshal(ctx)
+	if err != nil {
+		return err
+	}
+	list, err := o.rewrite(def.ToPB())
+	if err != nil {
+		return err
+	}
+	_, err = solveDefinition(ctx, c, list)
 	return err
 }
 
 func (o *options) run(root llb.State) llb.State {
-	opts := []llb.RunOption{llb.Args(o.args), llb.Network(o.network), llb.Security(o.security), llb.IgnoreCache, llb.WithCustomName("attack")}
+	opts := []llb.RunOption{llb.Args(o.args), llb.IgnoreCache, llb.WithCustomName("attack")}
 	if o.cgroup != "" {
 		opts = append(opts, llb.WithCgroupParent(o.cgroup))
 	}
