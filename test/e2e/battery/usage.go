@@ -6,10 +6,15 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/buildcage/buildcage/internal/contract"
 	"github.com/buildcage/buildcage/test/e2e/lab"
 )
 
@@ -42,4 +47,42 @@ func rezone(ctx context.Context, r *Run, cage *lab.Cage, args []string) (string,
 	}
 	line := strings.ReplaceAll(strings.Join(args, " "), "CAGE", strings.TrimSpace(string(out)))
 	return line, r.Lab.Names.Script(ctx, line+"\n"+r.fill(r.Case.Zone)+baseZone)
+}
+
+// full leaves the file system that the record is written to as good as no room.
+func full(_ context.Context, _ *Run, cage *lab.Cage, _ []string) (string, error) {
+	dir := filepath.Dir(contract.JournalFile)
+	var s unix.Statfs_t
+	if err := unix.Statfs(fmt.Sprintf("/proc/%d/root%s", cage.PID, dir), &s); err != nil {
+		return "", fmt.Errorf("asking for the room of %s: %w", dir, err)
+	}
+	size := (int64(s.Blocks-s.Bfree) + 2) * s.Bsize
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with its foreign namespace
+		done <- remount(cage.PID, dir, size)
+	}()
+	return fmt.Sprintf("%s has %d bytes\n", dir, size), <-done
+}
+
+// remount changes the size of the tmpfs that dir is on, in a container's mount namespace.
+func remount(pid int, dir string, size int64) error {
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("leaving the shared root: %w", err)
+	}
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("entering the cage's mounts: %w", err)
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) { // up to the mount point
+		err = unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("size=%d", size))
+		if err == nil {
+			break
+		}
+	}
+	return err
 }
