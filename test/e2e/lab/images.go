@@ -46,9 +46,10 @@ func (l *Lab) Publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	const caps, able = "moby.buildkit.frontend.caps", "moby.buildkit.frontend.inputs,moby.buildkit.frontend.subrequests,moby.buildkit.frontend.contexts"
 	for tag, config := range map[string]v1.Config{
-		"frontend":      {Entrypoint: []string{"/bin/frontend"}},
-		"frontend-none": {Entrypoint: []string{"/bin/frontend"}, Labels: map[string]string{"moby.buildkit.frontend.network.none": "true"}},
+		"frontend":      {Entrypoint: []string{"/bin/frontend"}, Labels: map[string]string{caps: able}},
+		"frontend-none": {Entrypoint: []string{"/bin/frontend"}, Labels: map[string]string{caps: able, "moby.buildkit.frontend.network.none": "true"}},
 		"scanner":       {Entrypoint: []string{"/bin/frontend", "scan"}},
 	} {
 		config.Env = []string{"PATH=/bin"}
