@@ -114,12 +114,13 @@ func TestGoneStep(t *testing.T) {
 		return
 	}
 	c := newCage(t)
+	var conns []net.Conn
 	for listen, dst := range map[netip.Addr]string{contract.Listen4: "192.0.2.9:53", contract.Listen6: "[2001:db8::9]:53"} {
 		l, err := net.Listen("tcp", netip.AddrPortFrom(listen, contract.NameserverPort).String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
+		t.Cleanup(func() { l.Close() })
 		c.step.Do(t, func() error {
 			conn, err := net.DialTimeout("tcp", dst, patience)
 			if err == nil {
@@ -131,18 +132,7 @@ func TestGoneStep(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() {
-			if _, err := conn.Write([]byte("to a step")); err != nil {
-				t.Error(err)
-			}
-			conn.Close()
-			if err := dialTCP("10.200.0.1:7"); err == nil { // behind it on the wire, if it gets there
-				<-c.orig
-			}
-			for _, packet := range c.wire.IP() {
-				t.Errorf("on the uplink: %x", packet)
-			}
-		}()
+		conns = append(conns, conn)
 	}
 	link, err := netlink.LinkByName(c.step.Link)
 	if err != nil {
@@ -150,6 +140,18 @@ func TestGoneStep(t *testing.T) {
 	}
 	if err := netlink.LinkDel(link); err != nil {
 		t.Fatal(err)
+	}
+	for _, conn := range conns {
+		if _, err := conn.Write([]byte("to a step")); err != nil {
+			t.Error(err)
+		}
+		conn.Close()
+		if err := dialTCP("10.200.0.1:7"); err == nil { // behind it on the wire, if it gets there
+			<-c.orig
+		}
+		for _, packet := range c.wire.IP() {
+			t.Errorf("on the uplink: %x", packet)
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ func TestStepIsTold(t *testing.T) {
 			if name == "terminal" {
 				far, near = terminal(t)
 			}
-			defer func(real *os.File) { os.Stderr = real }(os.Stderr)
+			defer func(old *os.File) { os.Stderr = old }(os.Stderr)
 			os.Stderr = near
 			lines := make(chan string, 2)
 			lines <- "first"

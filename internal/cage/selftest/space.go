@@ -35,12 +35,13 @@ func (s *space) close() {
 	_ = s.ns.Close()
 }
 
-func open() (_ *space, err error) {
+func open() (*space, error) {
 	s := &space{}
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // the thread ends with the goroutine
-		s.ns, err = netns.New()
+		ns, err := netns.New()
+		s.ns = ns
 		done <- err
 	}()
 	if err := <-done; err != nil {
