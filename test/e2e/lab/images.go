@@ -3,6 +3,7 @@ package lab
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net"
@@ -21,8 +22,8 @@ import (
 )
 
 // Publish fills the origin's registry, once: frontend (a "# syntax" image),
-// frontend-none (the same, asking for no network) and scanner (an SBOM scanner);
-// see lab/frontend. The images also hold probe.
+// frontend-none (the same, asking for no network) and scanner (an SBOM scanner),
+// and fresh, which no cache has; see lab/frontend. The images also hold probe.
 func (l *Lab) Publish(ctx context.Context) error {
 	if l.published {
 		return nil
@@ -56,6 +57,16 @@ func (l *Lab) Publish(ctx context.Context) error {
 		if err := l.push(ctx, tag, layer, config); err != nil {
 			return fmt.Errorf("publishing %s: %w", tag, err)
 		}
+	}
+	random, err := archive(entry{name: "random", mode: 0o644, text: rand.Text()})
+	if err != nil {
+		return err
+	}
+	if layer, err = tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(random)), nil }); err != nil {
+		return err
+	}
+	if err := l.push(ctx, "fresh", layer, v1.Config{}); err != nil {
+		return fmt.Errorf("publishing fresh: %w", err)
 	}
 	l.published = true
 	return nil
