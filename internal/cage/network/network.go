@@ -138,6 +138,23 @@ func hold(addr netip.Addr, fake netip.Prefix) error {
 	if err := netlink.RouteReplace(r); err != nil {
 		return fmt.Errorf("routing %s to lo: %w", fake, err)
 	}
+	return prohibitRest(addr)
+}
+
+// lastMetric is behind every route that an engine sets.
+const lastMetric = 1<<31 - 1
+
+// prohibitRest refuses what no route leads to. The firewall refuses forwarded
+// packets in its forward chain, which a packet without a route never reaches,
+// and the kernel's own "no route" is an error that sockets do not hear of: a
+// step's client would wait instead of failing (RFC 4443, section 3.1). A route
+// by way of lo would not do: the kernel takes that for "no route" in IPv6.
+func prohibitRest(family netip.Addr) error {
+	all := &net.IPNet{IP: make(net.IP, family.BitLen()/8), Mask: net.CIDRMask(0, family.BitLen())}
+	r := &netlink.Route{Dst: all, Type: unix.RTN_PROHIBIT, Priority: lastMetric}
+	if err := netlink.RouteReplace(r); err != nil {
+		return fmt.Errorf("prohibiting what has no route: %w", err)
+	}
 	return nil
 }
 
