@@ -126,6 +126,12 @@ func (s *sums) step(e *event.Step) {
 	st.Name, st.Command = cmp.Or(e.Name, st.Name), cmp.Or(e.Command, st.Command)
 	st.Stage, st.File, st.Line = cmp.Or(e.Stage, st.Stage), cmp.Or(e.File, st.File), cmp.Or(e.Line, st.Line)
 	st.Network = cmp.Or(e.Network, st.Network)
+	if e.Evidence != nil {
+		st.Evidence = &Evidence{Verdict: e.Evidence.Verdict, Doubt: event.Clean(e.Evidence.Doubt)}
+		if !e.Evidence.At.IsZero() {
+			st.Evidence.Observed = &e.Evidence.At
+		}
+	}
 	st.DurationMS = cmp.Or(e.Took.Milliseconds(), st.DurationMS)
 	for _, secret := range e.Secrets {
 		add(&st.Secrets, secret)

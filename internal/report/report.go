@@ -86,17 +86,26 @@ type Report struct {
 
 // Step is one RUN step, in the order of the record.
 type Step struct {
-	ID         string   `json:"id"`
-	Name       string   `json:"name,omitempty"`
-	Command    string   `json:"command"`
-	Stage      string   `json:"stage"`
-	File       string   `json:"file,omitempty"`
-	Line       int      `json:"line"` // 0: unknown
-	Cached     bool     `json:"cached"`
-	Exit       *int     `json:"exit"` // null: cached, or the record has no end of it
-	Network    string   `json:"network,omitempty"`
-	Secrets    []string `json:"secrets,omitempty"`
-	DurationMS int64    `json:"duration_ms,omitempty"`
+	ID      string `json:"id"`
+	Name    string `json:"name,omitempty"`
+	Command string `json:"command"`
+	Stage   string `json:"stage"`
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line"` // 0: unknown
+	Cached  bool   `json:"cached"`
+	// Evidence is how a cached step was judged; nil: it ran, or nothing is known.
+	Evidence   *Evidence `json:"evidence,omitempty"`
+	Exit       *int      `json:"exit"` // null: cached, or the record has no end of it
+	Network    string    `json:"network,omitempty"`
+	Secrets    []string  `json:"secrets,omitempty"`
+	DurationMS int64     `json:"duration_ms,omitempty"`
+}
+
+// Evidence is today's policy's verdict on what a cached step did when it ran.
+type Evidence struct {
+	Verdict  event.EvidenceVerdict `json:"verdict"` // missing, clean or violates
+	Observed *time.Time            `json:"observed,omitempty"`
+	Doubt    string                `json:"doubt,omitempty"`
 }
 
 // Destination sums up the connections that were decided alike: same host,

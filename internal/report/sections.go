@@ -181,16 +181,30 @@ func (t *text) fetched() {
 	t.table(rows, "  ")
 }
 
-// cached names the steps that did not run, because a record of this run says
-// nothing about what they did.
+// cached names the steps that did not run, and how they were judged: by what
+// they were seen to do when they ran.
 func (t *text) cached() {
 	if t.report.Totals.Cached == 0 {
 		return
 	}
-	t.heading("from cache (ran in an earlier build, not judged in this one)")
+	t.heading("from cache")
 	for _, s := range t.report.Steps {
 		if s.Cached {
+			note := judgedAs(s.Evidence)
 			t.line("  ", t.dim.Render("= "+t.step(s.ID, t.width-4)))
+			t.line("      ", t.dim.Render(note))
 		}
 	}
+}
+
+// judgedAs says what is known of a cached step.
+func judgedAs(e *Evidence) string {
+	if e == nil || e.Observed == nil || e.Verdict == event.EvidenceMissing {
+		return "never observed: what it did is not known"
+	}
+	seen := "observed on " + e.Observed.UTC().Format("2006-01-02 15:04 UTC")
+	if e.Verdict == event.EvidenceViolates {
+		return seen + ": it did what today's policy refuses"
+	}
+	return seen + ": all of it is allowed today"
 }
