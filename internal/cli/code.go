@@ -85,7 +85,7 @@ func (a *app) tell(err error) {
 		a.tellOne(one)
 	}
 	if n := len(many) - maxTold; n > 0 {
-		a.note(fmt.Sprintf("and %d more errors", n))
+		a.note(fmt.Sprintf("and %d more", n))
 	}
 }
 
