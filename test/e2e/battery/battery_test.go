@@ -2,7 +2,9 @@ package battery
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,8 +19,8 @@ import (
 // default), all, or ids and groups separated by commas.
 const Select = "BUILDCAGE_BATTERY"
 
-// TableFile is the environment variable that names the file for the table; it
-// is written when all cases ran.
+// TableFile is the environment variable that names the file for the table. The
+// rows of the cases that ran are replaced, the others stay.
 const TableFile = "BUILDCAGE_BATTERY_TABLE"
 
 // labWait is how long another lab on this machine may keep this one waiting.
@@ -190,10 +192,14 @@ func (s *suite) finish(t *testing.T) {
 	}
 	t.Log("\n" + plain(table))
 	file := os.Getenv(TableFile)
-	if file == "" || os.Getenv(Select) != "all" {
+	if file == "" {
 		return
 	}
-	if err := os.WriteFile(file, []byte(table), 0o644); err != nil {
+	before, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if err := os.WriteFile(file, []byte(Table(Fill(s.rows, load(t), string(before)))), 0o644); err != nil {
 		t.Error(err)
 	}
 }
