@@ -107,6 +107,11 @@ func (p *parts) stepExit(id string, code int) {
 		return
 	}
 	p.catchUp()
+	if r.step.NetNS != "" {
+		if err := network.Clear(r.step.NetNS); err != nil { // the step's own processes are gone; only its traces may stay
+			p.log.Debug("clearing a step's network", "step", id, "error", err)
+		}
+	}
 	time.AfterFunc(lateGrace, func() {
 		p.steps.Forget(r.step)
 		p.proxy.Forget(r.step)

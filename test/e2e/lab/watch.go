@@ -153,8 +153,18 @@ func attach(pid int) (*Capture, error) {
 	return c, errors.Join(err, space.Close())
 }
 
-// uplink is the interface with an address in the lab's subnet.
-func uplink() (netlink.Link, error) {
+// uplink is the interface with an address in the lab's subnet. Lists may be
+// interrupted: the cage makes links at the same time.
+func uplink() (link netlink.Link, err error) {
+	for range 20 {
+		if link, err = findUplink(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return link, err
+}
+
+func findUplink() (netlink.Link, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return nil, err
