@@ -100,7 +100,7 @@ func parseExpectation(line string) (e Expectation, err error) {
 }
 
 // texts are the kinds whose rest is a pattern.
-const texts = " output no-output json no-json hook no-hook stdout no-stdout "
+const texts = " output no-output json no-json hook no-hook stdout no-stdout metadata no-metadata "
 
 func (e *Expectation) exit(words []string) error {
 	for _, w := range words {

@@ -337,11 +337,17 @@ func tail(s string) string {
 	return s
 }
 
+// metadata is what the program wrote for --metadata-file metadata.json.
+func (r *Run) metadata() string {
+	data, _ := os.ReadFile(filepath.Join(r.Out, "metadata.json")) // without it, no line matches
+	return string(data)
+}
+
 // texts checks exit codes and what the program printed.
 func (r *Run) texts(lines []Expectation) (checks int, problems []string) {
 	for _, e := range lines {
 		kind, negated := strings.CutPrefix(e.Kind, "no-")
-		text, ok := map[string]string{"output": r.Stderr, "stdout": r.Stdout, "json": r.JSON, "hook": r.HookOutput}[kind]
+		text, ok := map[string]string{"output": r.Stderr, "stdout": r.Stdout, "json": r.JSON, "hook": r.HookOutput, "metadata": r.metadata()}[kind]
 		switch {
 		case e.Kind == "exit":
 			checks++
