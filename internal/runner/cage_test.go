@@ -53,7 +53,10 @@ func TestRealCageLosesBuildKit(t *testing.T) {
 	}
 	r := Run(t.Context(), o)
 	if r.CageErr == nil || !strings.Contains(r.CageErr.Error(), "buildkitd") || r.BuildErr == nil {
-		t.Errorf("CageErr %v, BuildErr %v", r.CageErr, r.BuildErr)
+		t.Fatalf("CageErr %v, BuildErr %v", r.CageErr, r.BuildErr)
+	}
+	if len(r.Records) == 0 {
+		t.Fatal("no record")
 	}
 	if end := r.Records[len(r.Records)-1]; r.Complete && (end.Kind != event.KindEnd || end.End.Reason == sealed) {
 		t.Errorf("the record ends as a good one: %+v", end.End)
