@@ -144,11 +144,26 @@ func (l *Lab) sweep(ctx context.Context) error {
 	if found, err := docker(ctx, "network", "ls", "-q", "--filter", "name=^"+Network+"$"); err != nil {
 		return err
 	} else if found != "" {
-		if _, err := docker(ctx, "network", "rm", Network); err != nil {
+		if err := removeNetwork(ctx); err != nil {
 			return err
 		}
 	}
 	return forwardRule(ctx, "-D", true)
+}
+
+// removeNetwork removes the lab's network, and before it the cages that a
+// killed run left on it: nothing else has a place there.
+func removeNetwork(ctx context.Context) error {
+	ids, err := docker(ctx, "ps", "-aq", "--filter", "network="+Network)
+	if err != nil {
+		return err
+	}
+	for _, id := range strings.Fields(ids) {
+		// It may be on its way out by itself.
+		_, _ = docker(ctx, "rm", "-fv", id)
+	}
+	_, err = docker(ctx, "network", "rm", Network)
+	return err
 }
 
 func (l *Lab) certificates(context.Context) error {
