@@ -303,3 +303,16 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+func TestLocalhostAsksNobody(t *testing.T) {
+	z := newZone(t, answering("localhost. 5 IN A 192.0.2.1", "a.localhost. 5 IN A 192.0.2.1"))
+	r := &Resolver{Servers: []netip.AddrPort{z.addr}}
+	for _, name := range []string{"localhost", "a.localhost"} {
+		if got, err := r.Lookup(t.Context(), name); err != nil || !slices.Equal(got, addrs("127.0.0.1", "::1")) {
+			t.Errorf("%s: %v, %v, want loopback", name, got, err)
+		}
+	}
+	if n := z.queries.Load(); n != 0 {
+		t.Errorf("%d questions were asked", n)
+	}
+}
