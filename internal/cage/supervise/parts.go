@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -127,18 +126,6 @@ func (p *parts) openJournal(_, life context.Context) (_ down, err error) {
 		PolicyDigest: p.policy.Digest(), Versions: p.versions(),
 	}})
 	return nil, nil
-}
-
-func (p *parts) versions() map[string]string {
-	v := map[string]string{"cli": p.config.CLI}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		v["caged"], v["go"] = info.Main.Version, info.GoVersion
-	}
-	var uts unix.Utsname
-	if unix.Uname(&uts) == nil {
-		v["kernel"] = unix.ByteSliceToString(uts.Release[:])
-	}
-	return v
 }
 
 func (p *parts) closeNetwork(_, life context.Context) (_ down, err error) {
