@@ -80,8 +80,8 @@ func (p *probe) kill([]string) error {
 	}
 	counts := make(map[string]int)
 	for pid := 2; pid < 70000; pid++ {
-		if own[pid] {
-			continue
+		if _, err := os.Stat("/proc/self/task/" + strconv.Itoa(pid)); own[pid] || err == nil {
+			continue // a thread of ours
 		}
 		counts["kill "+reason(unix.Kill(pid, unix.SIGKILL))]++
 		fd, err := unix.PidfdOpen(pid, 0)
@@ -161,7 +161,8 @@ func tunnel(fd int) error {
 	return unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
 }
 
-// fds lists the files that this process was born with.
+// fds lists the files that this process was born with; those that Go's runtime
+// opens to learn of its share of the processors are not among them.
 func (p *probe) fds([]string) error {
 	list, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -175,7 +176,7 @@ func (p *probe) fds([]string) error {
 		target, err := os.Readlink("/proc/self/fd/" + e.Name())
 		switch {
 		case err != nil: // the one of ReadDir
-		case n <= 2 || strings.HasPrefix(target, "anon_inode:"):
+		case n <= 2 || strings.HasPrefix(target, "anon_inode:") || strings.HasPrefix(target, "/sys/fs/cgroup/cpu/cpu.cfs_") || strings.HasSuffix(target, "/cpu.max"):
 			p.say("fd %d %s", n, target)
 		default:
 			p.say("LEAKED fd %d %s", n, target)
