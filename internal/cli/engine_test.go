@@ -154,12 +154,12 @@ func TestBuildWithEngine(t *testing.T) {
 	})
 	t.Run("audit", func(t *testing.T) {
 		file := filepath.Join(r.dir, "buildcage.yaml")
-		// What the probe says is no protocol, which audit refuses too, but it is
-		// seen. The second time the step is in the cache and its rule in the file.
-		for i, want := range []int{3, 0} {
+		// What the probe says is no protocol. Audit refuses that, too: it is seen,
+		// each time, but no rule is written.
+		for i := range 2 {
 			code, _, msg := r.run(t, dial, "audit", "--load=false", "--write", file)
-			if text := read(t, file); code != want || strings.Count(text, "  - collector.example.com:443\n") != 1 {
-				t.Fatalf("run %d: exit %d, want %d; file %q\n%s", i, code, want, text, msg)
+			if text := read(t, file); code != 3 || strings.Contains(text, "collector.example.com") {
+				t.Fatalf("run %d: exit %d, want 3; file %q\n%s", i, code, text, msg)
 			}
 			if !strings.Contains(msg, "collector.example.com:443  ") {
 				t.Errorf("run %d: the report does not list what was reached:\n%s", i, msg)

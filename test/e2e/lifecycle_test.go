@@ -87,11 +87,11 @@ func (s *started) wait(t *testing.T) int {
 
 func cage(t *testing.T) string {
 	t.Helper()
-	id := docker(t, append([]string{"ps", "-q"}, cages...)...)
-	if id == "" || strings.Contains(id, "\n") {
-		t.Fatalf("running cages: %q, want one", id)
+	ids := cages(t)
+	if len(ids) != 1 {
+		t.Fatalf("running cages: %q, want one", ids)
 	}
-	return id
+	return ids[0]
 }
 
 func TestCageIsConfined(t *testing.T) {

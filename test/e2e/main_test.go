@@ -15,20 +15,26 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// binary is the program under test, repo the root of the checkout.
-var binary, repo string
+// binary is the program under test, repo the root of the checkout, outside the
+// directory for temporary files of everybody else.
+var binary, repo, outside string
+
+// scratch begins the name of the tests' own directory for temporary files.
+const scratch = "e2e-"
 
 func TestMain(m *testing.M) {
 	if os.Getenv("BUILDCAGE_TEST_ENGINE") != "1" {
 		fmt.Println("e2e: skipped: set BUILDCAGE_TEST_ENGINE=1 (make e2e does)")
 		os.Exit(m.Run())
 	}
-	dir, err := os.MkdirTemp("", "e2e-")
+	outside = os.TempDir()
+	dir, err := os.MkdirTemp("", scratch)
 	if err == nil {
 		err = errors.Join(os.Setenv("TMPDIR", dir), prepare()) // what the program leaves there is ours
 	}
@@ -52,11 +58,6 @@ func prepare() error {
 	if _, err := os.Stat(binary); err != nil {
 		return fmt.Errorf("%w: run make build first", err)
 	}
-	version, err := exec.Command(binary, "version").Output()
-	if err != nil {
-		return fmt.Errorf("asking for the version: %w", err)
-	}
-	cages = append(cages, "--filter", "label=com.buildcage.version="+strings.Fields(string(version))[1])
 	if out, err := exec.Command("docker", "version", "--format", "{{.Server.Version}}").CombinedOutput(); err != nil {
 		return fmt.Errorf("no engine: %s", out)
 	}
@@ -83,17 +84,46 @@ func engine(t *testing.T) {
 	})
 }
 
-// cages selects the containers of this program, not those of another version
-// or of other tests that use the engine at the same time. prepare adds the version.
-var cages = []string{"--filter", "label=com.buildcage", "--filter", "name=^/buildcage-[0-9]+$"}
+// cages returns the ids of the program's containers. Other runs of it may use
+// the engine at the same time; their private directories, which outlive their
+// containers, are outside of the tests' own directory for temporary files.
+func cages(t *testing.T, args ...string) []string {
+	t.Helper()
+	list := func() []string {
+		return strings.Split(docker(t, append([]string{"ps", "--filter", "name=^/buildcage-[0-9]+$",
+			"--format", `{{.ID}} {{.Label "com.buildcage.run"}}`}, args...)...), "\n")
+	}
+	var ours []string
+	for _, line := range list() {
+		if id, run, ok := strings.Cut(line, " "); ok {
+			if !foreign(run) {
+				ours = append(ours, id)
+			}
+		}
+	}
+	now := strings.Join(list(), "\n") // another run may have ended before its directory was looked for
+	return slices.DeleteFunc(ours, func(id string) bool { return !strings.Contains(now, id) })
+}
+
+// foreign reports whether somebody else has the private directory of a run: the
+// person who uses this machine, or these tests in another checkout.
+func foreign(run string) bool {
+	for _, pattern := range []string{"buildcage-" + run, scratch + "*/buildcage-" + run} {
+		dirs, _ := filepath.Glob(filepath.Join(outside, pattern))
+		if slices.ContainsFunc(dirs, func(dir string) bool { return filepath.Dir(dir) != os.TempDir() }) {
+			return true
+		}
+	}
+	return false
+}
 
 // leftovers are the containers, private directories and builders of the
 // program that exist now.
 func leftovers(t *testing.T) map[string]bool {
 	t.Helper()
 	found := make(map[string]bool)
-	for _, c := range strings.Fields(docker(t, append([]string{"ps", "-a", "--format", "{{.Names}}/{{.ID}}"}, cages...)...)) {
-		found["container "+c] = true
+	for _, id := range cages(t, "--all") {
+		found["container "+id] = true
 	}
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "buildcage-*"))
 	for _, d := range dirs {
