@@ -205,6 +205,6 @@ type End struct {
 	Up      int64  `json:"bytes_up"`
 	Down    int64  `json:"bytes_down"`
 	Reason  string `json:"reason,omitempty"` // "sealed", "stopped", "client-gone", "failed: …"
-	// Lost counts packets that the kernel could not hand to the logger; the counts of drops are then a lower bound.
+	// Lost counts packets that the kernel could not hand to the logger, or did not for their number; the counts of drops and questions are then a lower bound.
 	Lost int64 `json:"lost,omitempty"`
 }

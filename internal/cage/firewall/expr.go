@@ -38,6 +38,17 @@ func (b *builder) inUplinks(key expr.MetaKey, invert bool) match {
 	}
 }
 
+// tooFast is true for a packet beyond the rate that each link has.
+func (b *builder) tooFast() match {
+	return match{
+		&expr.Meta{Key: expr.MetaKeyIIF, Register: reg},
+		&expr.Dynset{
+			SrcRegKey: reg, SetName: b.askers.Name, SetID: b.askers.ID, Operation: unix.NFT_DYNSET_OP_UPDATE,
+			Exprs: []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: questionRate, Burst: questionBurst, Unit: expr.LimitTimeSecond, Over: true}},
+		},
+	}
+}
+
 func proto(p byte) match               { return metaIs(expr.MetaKeyL4PROTO, []byte{p}) }
 func family(f byte) match              { return metaIs(expr.MetaKeyNFPROTO, []byte{f}) }
 func mark(m uint32) match              { return metaIs(expr.MetaKeyMARK, binaryutil.NativeEndian.PutUint32(m)) }

@@ -57,7 +57,7 @@ func (e *UnsupportedError) Unwrap() error { return e.Err }
 
 // Hint says what to do about it.
 func (e *UnsupportedError) Hint() string {
-	return "the engine's kernel needs nf_tables with inet NAT, fib, reject and log (Linux 5.2 or newer), and the container NET_ADMIN"
+	return "the engine's kernel needs nf_tables with inet NAT, fib, limit, reject and log (Linux 5.2 or newer), and the container NET_ADMIN"
 }
 
 // Install replaces the table in one transaction. After an error nothing of
@@ -83,6 +83,7 @@ type Counts struct {
 	Foreign uint64 // DNS of steps to a resolver that is not ours; logged
 	Spoofed uint64 // of steps with a source that is not theirs; logged
 	Builder uint64 // of the builder, not TCP and not DNS; logged
+	Flooded uint64 // questions of steps beyond any use
 	Invalid uint64 // of steps, TCP outside of a connection
 	Noise   uint64 // multicast chatter of the kernels
 	Uplink  uint64 // from outside, not an answer
@@ -117,7 +118,7 @@ func (f *Firewall) Counts() (Counts, error) {
 func (c *Counts) fields() map[string]*uint64 {
 	return map[string]*uint64{
 		"refused": &c.Refused, "foreign": &c.Foreign, "spoofed": &c.Spoofed, "builder": &c.Builder,
-		"invalid": &c.Invalid, "noise": &c.Noise, "uplink": &c.Uplink,
+		"flooded": &c.Flooded, "invalid": &c.Invalid, "noise": &c.Noise, "uplink": &c.Uplink,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -37,6 +38,15 @@ const (
 	mldReport2      = 143
 )
 
+// A step's questions over UDP share one socket with those of other steps. What
+// is far beyond the nameserver's own limit, which records it, never gets there.
+const (
+	questionRate  = 4000 // a second
+	questionBurst = 8000
+	askerTimeout  = time.Minute // of a link that went quiet
+	maxAskers     = 4096
+)
+
 // baseChains is the number of chains with a hook.
 const baseChains = 8
 
@@ -48,6 +58,7 @@ type builder struct {
 	conn    *nftables.Conn
 	table   *nftables.Table
 	uplinks *nftables.Set
+	askers  *nftables.Set
 }
 
 func (b *builder) build() error {
@@ -63,7 +74,14 @@ func (b *builder) build() error {
 	if err := b.conn.AddSet(b.uplinks, names); err != nil {
 		return fmt.Errorf("building the set of uplinks: %w", err)
 	}
-	for _, name := range []string{"builder", "foreign", "invalid", "noise", "refused", "spoofed", "uplink"} {
+	b.askers = &nftables.Set{
+		Table: b.table, Name: "askers", KeyType: nftables.TypeIFIndex, KeyByteOrder: binaryutil.NativeEndian,
+		Dynamic: true, HasTimeout: true, Timeout: askerTimeout, Size: maxAskers,
+	}
+	if err := b.conn.AddSet(b.askers, nil); err != nil {
+		return fmt.Errorf("building the set of askers: %w", err)
+	}
+	for _, name := range []string{"builder", "flooded", "foreign", "invalid", "noise", "refused", "spoofed", "uplink"} {
 		b.conn.AddObj(&nftables.NamedObj{Table: b.table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
 	}
 	b.source()
@@ -115,13 +133,14 @@ func (b *builder) source() {
 	rule(noReversePath(), b.count("spoofed"), b.log(LogSpoofed), drop())
 }
 
-// state drops TCP outside of a connection, and names foreign DNS before the
-// redirection hides where it was meant to go.
+// state drops TCP outside of a connection and questions beyond any use, and
+// names foreign DNS before the redirection hides where it was meant to go.
 func (b *builder) state() {
 	rule := b.chain("state", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -150, nftables.ChainPolicyAccept)
 	b.notSteps(rule)
 	rule(proto(unix.IPPROTO_TCP), ctState(expr.CtStateBitINVALID), b.count("invalid"), drop())
 	rule(notSYN(), ctState(expr.CtStateBitNEW), b.count("invalid"), drop())
+	rule(dport(unix.IPPROTO_UDP, 53), b.tooFast(), b.count("flooded"), drop())
 	for _, to := range []netip.Addr{b.Listen4, b.Listen6} {
 		rule(daddr(single(to), expr.CmpOpNeq), dport(unix.IPPROTO_UDP, 53), b.count("foreign"), b.log(LogForeign))
 	}

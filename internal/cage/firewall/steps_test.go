@@ -67,6 +67,41 @@ func TestStepDNS(t *testing.T) {
 	}
 }
 
+// What one step asks beyond any use does not reach the nameserver, and another
+// step's questions still do.
+func TestQuestionFlood(t *testing.T) {
+	if !lab.Enter(t) {
+		return
+	}
+	c := newCage(t)
+	const sent = 30_000
+	for _, dst := range []string{"198.18.0.1:53", "192.0.2.53:53", "[fd62:7569:6c64:18::1]:53"} {
+		before, err := c.fw.Counts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.step.Do(t, func() error {
+			conn, err := net.Dial("udp", dst)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			for range sent {
+				_, _ = conn.Write([]byte("question")) // the queue of the link may be full
+			}
+			return nil
+		})
+		counts, err := c.fw.Counts()
+		if flooded := counts.Flooded - before.Flooded; err != nil || flooded == 0 || flooded >= sent {
+			t.Errorf("%s: %d of %d dropped, %v", dst, flooded, sent, err)
+		}
+		c.next.Do(t, func() error {
+			_, err := udp(dst)
+			return err
+		})
+	}
+}
+
 func TestStepOtherTraffic(t *testing.T) {
 	if !lab.Enter(t) {
 		return

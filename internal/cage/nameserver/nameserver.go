@@ -58,8 +58,7 @@ func (s *Server) Serve(ctx context.Context, udp *net.UDPConn, tcp net.Listener) 
 	}
 	if udp != nil {
 		defer context.AfterFunc(inner, func() { udp.Close() })()
-		// The kernel's queue is what a burst waits in.
-		_ = udp.SetReadBuffer(udpQueue)
+		enlarge(udp)
 		for range runtime.GOMAXPROCS(0) {
 			run(func() error { return s.serveUDP(udp) })
 		}

@@ -16,13 +16,29 @@ import (
 )
 
 const (
-	udpQueue    = 4 << 20
-	maxQuery    = 4096 // bytes; no resolver asks anything longer
+	udpQueue    = 8 << 20 // more than the bursts that the firewall lets through at once
+	maxQuery    = 4096    // bytes; no resolver asks anything longer
 	idleTimeout = 8 * time.Second
 	maxConns    = 512 // TCP connections at a time
 	maxStepConn = 64  // of them from one step
 	acceptPause = 50 * time.Millisecond
 )
+
+// enlarge makes the kernel's queue, which a burst waits in, as long as it may
+// be: any length for an administrator of the network, else what the system allows.
+func enlarge(conn *net.UDPConn) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	var forced error
+	err = raw.Control(func(fd uintptr) {
+		forced = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, udpQueue)
+	})
+	if err != nil || forced != nil {
+		_ = conn.SetReadBuffer(udpQueue) // shorter, but of use
+	}
+}
 
 // serveUDP reads, answers and writes one query after the other: nothing waits
 // in memory, and nothing here waits for anybody.

@@ -192,7 +192,8 @@ func (p *parts) seal(ctx context.Context, reason string) error {
 	p.vertices.late.Wait()          // each waits for spanLimit and settleLimit at most
 	counts, err := p.firewall.Counts()
 	if err == nil {
-		if lost := p.packets.Settle(ctx, counts.Logged(), settleGrace); lost > 0 {
+		// Of a flood of questions, the nameserver records what it gets to see.
+		if lost := p.packets.Settle(ctx, counts.Logged(), settleGrace) + counts.Flooded; lost > 0 {
 			p.journal.Lost(int64(lost))
 		}
 	} else {
