@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -36,8 +37,19 @@ func start(t *testing.T) *started {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	running := make(chan struct{})
-	go s.collect(pipe, running)
+	running, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		s.collect(pipe, running)
+	}()
+	t.Cleanup(func() { // a test that has failed leaves no build behind
+		_ = s.cmd.Process.Signal(os.Interrupt)
+		select {
+		case <-gone:
+		case <-time.After(time.Minute):
+			_ = s.cmd.Process.Kill()
+		}
+	})
 	select {
 	case <-running:
 	case code := <-s.exit:
