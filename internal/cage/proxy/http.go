@@ -39,7 +39,7 @@ func (c *session) http() {
 	x.transport = &http.Transport{
 		DialContext:            x.dialHTTP,
 		DisableCompression:     true,
-		MaxIdleConns:           4,
+		MaxIdleConns:           1, // see connFiles
 		IdleConnTimeout:        c.Limits.KeepAlive,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 256 << 10,

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -97,6 +98,37 @@ func TestOverload(t *testing.T) {
 			talk(t, l.named("git.example.com", o.port)) // the slots are free again
 			l.want(event.Allowed, "tcp", "git.example.com", "")
 		})
+	}
+}
+
+// Without a pipe to be had bytes go through a buffer, the same ones.
+func TestPipesUsedUp(t *testing.T) {
+	for _, most := range []int{-1, 1} {
+		l := newLab(t, tcpAnywhere(), func(s *proxy.Server) { s.Limits.Pipes = most })
+		o := l.plain(public, func(c net.Conn) { io.Copy(c, c) })
+		sent := make([]byte, 8<<20)
+		for i := range sent {
+			sent[i] = byte(i * i >> 9)
+		}
+		var all sync.WaitGroup
+		for range 4 {
+			conn := l.named("git.example.com", o.port)
+			all.Go(func() {
+				go func() {
+					conn.Write(sent)
+					conn.CloseWrite()
+				}()
+				if got, err := io.ReadAll(conn); err != nil || !bytes.Equal(got, sent) {
+					t.Errorf("%d pipes: %d bytes came back, %v", most, len(got), err)
+				}
+			})
+		}
+		all.Wait()
+		for range 4 {
+			if ev := l.want(event.Allowed, "tcp", "git.example.com", ""); ev.Up != int64(len(sent)) || ev.Down != int64(len(sent)) {
+				t.Errorf("%d pipes: counted %d up, %d down", most, ev.Up, ev.Down)
+			}
+		}
 	}
 }
 

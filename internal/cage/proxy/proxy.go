@@ -61,35 +61,10 @@ type Server struct {
 	wait    sync.WaitGroup
 }
 
-// Limits bounds what clients can take. The zero value of each field is its default.
-type Limits struct {
-	Hello     time.Duration // from accept to a complete hello or request head: 10 s
-	Idle      time.Duration // silence in both directions: 15 min
-	KeepAlive time.Duration // between two HTTP requests: 2 min
-	Quiet     time.Duration // a silent client of a server-first protocol, where one may pass: 300 ms
-	Refuse    time.Duration // a silent client that only an unexpected name could save: 500 ms
-	Conns     int           // open at once: 20 000
-	StepConns int           // open at once by one step: 12 000
-}
-
-func orDefault[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
-}
-
 func (s *Server) prepare() {
 	s.once.Do(func() {
-		l := &s.Limits
-		l.Hello = orDefault(l.Hello, 10*time.Second)
-		l.Idle = orDefault(l.Idle, 15*time.Minute)
-		l.KeepAlive = orDefault(l.KeepAlive, 2*time.Minute)
-		l.Quiet = orDefault(l.Quiet, 300*time.Millisecond)
-		l.Refuse = orDefault(l.Refuse, 500*time.Millisecond)
-		l.Conns = orDefault(l.Conns, 20_000)
-		l.StepConns = orDefault(l.StepConns, 12_000)
+		s.Limits.fill(openFiles())
+		s.pipes.most = s.Limits.Pipes
 		if s.Original == nil {
 			s.Original = original
 		}
