@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/buildcage/buildcage/internal/config"
 	"github.com/buildcage/buildcage/internal/contract"
+	"github.com/buildcage/buildcage/internal/policy"
 	"github.com/buildcage/buildcage/test/e2e/lab"
 	"github.com/buildcage/buildcage/test/e2e/lab/wire"
 )
@@ -54,7 +56,7 @@ type second struct {
 //	early           the build is asked for from the first moment
 //	solve=DIR
 func boot(ctx context.Context, r *Run, cage *lab.Cage, args []string) (string, error) {
-	s := &second{caps: []string{"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"}, dir: r.Out, stamp: strconv.FormatInt(time.Now().UnixNano(), 36)}
+	s := &second{caps: []string{"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"}, dir: r.Out, stamp: strings.ToLower(rand.Text())}
 	for _, a := range args {
 		if err := s.option(a); err != nil {
 			return "", err
@@ -116,7 +118,7 @@ func (s *second) make(ctx context.Context, cage *lab.Cage) error {
 	}
 	for _, o := range c[0].HostConfig.SecurityOpt {
 		if profile, ok := strings.CutPrefix(o, "seccomp="); ok {
-			file := filepath.Join(s.dir, "seccomp.json")
+			file := filepath.Join(s.dir, "seccomp-"+s.stamp)
 			if err := os.WriteFile(file, []byte(profile), 0o600); err != nil {
 				return err
 			}
@@ -136,7 +138,7 @@ func (s *second) make(ctx context.Context, cage *lab.Cage) error {
 func (s *second) runID() string { return "lab" + s.stamp }
 
 func (s *second) emptyFiles(ctx context.Context) error {
-	file := filepath.Join(s.dir, "empty")
+	file := filepath.Join(s.dir, "empty-"+s.stamp)
 	if err := os.WriteFile(file, nil, 0o755); err != nil {
 		return err
 	}
@@ -234,6 +236,7 @@ func (s *second) configure(in io.Writer, r *Run) error {
 	if err != nil {
 		return err
 	}
+	cfg.Spec.Mode = map[Mode]policy.Mode{Restrict: policy.Restrict, Audit: policy.Audit}[r.Mode]
 	line, err := json.Marshal(contract.Boot{
 		Version: contract.BootVersion, RunID: s.runID(), CLI: "lab", Policy: cfg.Spec,
 		Resolvers: []netip.AddrPort{netip.MustParseAddrPort(wire.Names + ":53")},

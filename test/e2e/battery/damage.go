@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/buildcage/buildcage/internal/contract"
 	"github.com/buildcage/buildcage/test/e2e/lab"
@@ -15,22 +16,47 @@ import (
 // each does several hooks, separated by ";", one after the other.
 func each(ctx context.Context, r *Run, cage *lab.Cage, args []string) (string, error) {
 	var out strings.Builder
-	for part := range strings.SplitSeq(strings.Join(args, " "), ";") {
-		words := strings.Fields(part)
-		if len(words) == 0 {
-			continue
-		}
-		do := hooks()[words[0]]
-		if do == nil {
-			return out.String(), fmt.Errorf("there is no hook %q", words[0])
-		}
-		text, err := do(ctx, r, cage, words[1:])
+	for _, words := range parts(args) {
+		text, err := one(ctx, r, cage, words)
 		out.WriteString(text)
 		if err != nil {
-			return out.String(), fmt.Errorf("%s: %w", words[0], err)
+			return out.String(), err
 		}
 	}
 	return out.String(), nil
+}
+
+// together does several hooks at the same time.
+func together(ctx context.Context, r *Run, cage *lab.Cage, args []string) (string, error) {
+	list := parts(args)
+	texts, errs := make([]string, len(list)), make([]error, len(list))
+	var all sync.WaitGroup
+	for i, words := range list {
+		all.Go(func() { texts[i], errs[i] = one(ctx, r, cage, words) })
+	}
+	all.Wait()
+	return strings.Join(texts, ""), errors.Join(errs...)
+}
+
+func parts(args []string) (list [][]string) {
+	for part := range strings.SplitSeq(strings.Join(args, " "), ";") {
+		if words := strings.Fields(part); len(words) > 0 {
+			list = append(list, words)
+		}
+	}
+	return list
+}
+
+func one(ctx context.Context, r *Run, cage *lab.Cage, words []string) (string, error) {
+	do := hooks()[words[0]]
+	if do == nil {
+		return "", fmt.Errorf("there is no hook %q", words[0])
+	}
+	text, err := do(ctx, r, cage, words[1:])
+	if err != nil {
+		err = fmt.Errorf("%s: %w", words[0], err)
+	}
+	return text, err
 }
 
 // journal damages the record in the running cage: truncate cuts its end off,

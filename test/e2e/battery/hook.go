@@ -37,6 +37,7 @@ func hooks() map[string]Hook {
 		"advertise":  advertise,
 		"write":      write,
 		"each":       each,
+		"together":   together,
 		"journal":    journal,
 		"usage":      usage,
 		"rezone":     rezone,
