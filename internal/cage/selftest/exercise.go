@@ -62,7 +62,10 @@ func socket(to netip.AddrPort, typ int, f func(fd int, sa unix.Sockaddr) error) 
 func connect(to netip.AddrPort) error {
 	return again(func() error {
 		return socket(to, unix.SOCK_STREAM, func(fd int, sa unix.Sockaddr) error {
-			if err := unix.Connect(fd, sa); err != nil {
+			switch err := unix.Connect(fd, sa); {
+			case errors.Is(err, unix.ECONNRESET):
+				return nil // taken, and refused before this side woke up; the record says by whom
+			case err != nil:
 				return fmt.Errorf("the proxy did not take the connection: %w", err)
 			}
 			n, err := unix.Read(fd, make([]byte, 1))
