@@ -340,10 +340,14 @@ func (r *Run) watched(records []event.Record) error {
 		if rec.Step == nil {
 			continue
 		}
+		first := cages[0].Attached // the program's own: a hook may start others later
 		for _, c := range cages {
-			if rec.Time.Before(c.Attached) {
-				return fmt.Errorf("%w by %v", errLate, c.Attached.Sub(rec.Time))
+			if c.Attached.Before(first) {
+				first = c.Attached
 			}
+		}
+		if rec.Time.Before(first) {
+			return fmt.Errorf("%w by %v", errLate, first.Sub(rec.Time))
 		}
 		break
 	}
