@@ -253,6 +253,11 @@ func (b *builder) output() {
 	if b.EngineDNS {
 		rule(b.inUplinks(expr.MetaKeyOIFNAME, false), dport(unix.IPPROTO_UDP, 53), accept())
 	}
+	// An answer of the resolver that comes when nobody waits for it any more is
+	// not refused in words: nothing but TCP and questions leaves.
+	up := b.inUplinks(expr.MetaKeyOIFNAME, false)
+	rule(up, icmp4(unreachable4), b.count("noise"), drop())
+	rule(up, icmp6(unreachable6), b.count("noise"), drop())
 	rule(ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept())
 	neighbours(rule)
 	toSteps := b.inUplinks(expr.MetaKeyOIFNAME, true)

@@ -107,6 +107,51 @@ func TestBuilder(t *testing.T) {
 	}
 }
 
+// An answer that comes when its socket is closed makes the kernel say so to
+// the resolver. That does not leave.
+func TestLateAnswer(t *testing.T) {
+	if !lab.Enter(t) {
+		return
+	}
+	c := newCage(t)
+	for _, address := range []string{"10.200.0.1:53", "[fd00:200::1]:53"} {
+		server := make(chan net.PacketConn, 1)
+		c.neighbour.Do(t, func() error {
+			l, err := net.ListenPacket("udp", address)
+			server <- l
+			return err
+		})
+		l := <-server
+		defer l.Close()
+		marked := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+			return raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, contract.ProxyMark) })
+		}}
+		conn, err := marked.Dial("udp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte("question")); err != nil {
+			t.Fatal(err)
+		}
+		_, from, err := l.ReadFrom(make([]byte, 100))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		if _, err := l.WriteTo([]byte("too late"), from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := dialTCP("10.200.0.1:7"); err == nil { // behind it on the wire, if it gets there
+		<-c.orig
+	}
+	for _, packet := range c.wire.IP() {
+		if packet[0]>>4 == 4 && packet[9] == unix.IPPROTO_ICMP || packet[0]>>4 == 6 && packet[6] == unix.IPPROTO_ICMPV6 {
+			t.Errorf("on the uplink: %x", packet)
+		}
+	}
+}
+
 // What the cage has still to say to a step that is gone must not take the
 // default route.
 func TestGoneStep(t *testing.T) {
