@@ -79,7 +79,14 @@ func (l *Lab) connect(ctx context.Context, id string) {
 	c.Attached = time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cages[c.Run] = c
+	key := c.Run
+	if l.cages[key] != nil { // it was restarted
+		if errors.Is(c.err, os.ErrNotExist) {
+			return // and ended at once
+		}
+		key += "/" + fields[0]
+	}
+	l.cages[key] = c
 	close(l.waiting)
 	l.waiting = make(chan struct{})
 }
@@ -207,8 +214,12 @@ func routes(link netlink.Link) error {
 		sixth(add("", wire.Trap6, 0)), sixth(add(wire.OriginPublic6, wire.Detour6, 128)))
 }
 
-// sixth forgives the lack of IPv6: a machine without it leaks nothing there.
+// sixth forgives the lack of IPv6, on the machine or in the calling thread's
+// network: without it nothing leaks there.
 func sixth(err error) error {
+	if off, readErr := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6"); readErr == nil && strings.TrimSpace(string(off)) == "1" {
+		return nil
+	}
 	if _, statErr := os.Stat(filepath.Join("/proc", "net", "if_inet6")); statErr != nil {
 		return nil
 	}
