@@ -122,7 +122,7 @@ func TestLateAnswer(t *testing.T) {
 			return err
 		})
 		l := <-server
-		defer l.Close()
+		t.Cleanup(func() { l.Close() })
 		marked := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 			return raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, contract.ProxyMark) })
 		}}
