@@ -78,7 +78,7 @@ went, and writes the allowlist.`,
 	root.SetOut(a.streams.out)
 	root.SetErr(a.streams.err)
 	root.SetFlagErrorFunc(flagError)
-	for _, make := range []func() (*cobra.Command, error){a.buildCommand, a.auditCommand, a.versionCommand} {
+	for _, make := range a.commands() {
 		cmd, err := make()
 		if err != nil {
 			return nil, err
@@ -86,4 +86,11 @@ went, and writes the allowlist.`,
 		root.AddCommand(cmd)
 	}
 	return root, nil
+}
+
+// commands make the commands.
+func (a *app) commands() []func() (*cobra.Command, error) {
+	return []func() (*cobra.Command, error){
+		a.buildCommand, a.auditCommand, a.explainCommand, a.versionCommand,
+	}
 }
