@@ -141,6 +141,7 @@ An error is two lines: ` + "`buildcage: error:`" + ` and ` + "`buildcage: hint:`
 | 1 | the build failed; buildx's own other codes pass through |
 | 2 | usage or configuration |
 | 3 | the build succeeded, but something was refused (` + "`--fail-on-blocked=false`" + `: 0) |
+| 4 | drift: the lock does not fit (` + "`check`, `build --locked`" + `), two runs differ (` + "`diff`" + `) |
 | 125 | the cage failed, or its record is incomplete |
 | 130 | interrupted |
 `

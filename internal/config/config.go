@@ -29,6 +29,8 @@ type Config struct {
 	Path    string // as given to Load, empty without a file
 	Spec    policy.Spec
 	ExtraCA []string // paths as written; relative ones are relative to the file
+	// Accepted are the findings that check shall not report: what check.accept says.
+	Accepted []policy.Text
 }
 
 // Default is the configuration without a file: restrict, nothing allowed.

@@ -45,6 +45,7 @@ func (d *decoder) document(root *yaml.Node) {
 		{string(policy.PrivateRules), func(v *yaml.Node) { spec.AllowPrivate = d.texts(v) }},
 		{"steps", func(v *yaml.Node) { d.steps(v) }},
 		{"builder", func(v *yaml.Node) { d.builder(v) }},
+		{"check", func(v *yaml.Node) { d.check(v) }},
 	}
 	d.mapping(root, append(fields, d.lists(&spec.Rules)...))
 	if !version {

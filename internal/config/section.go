@@ -23,6 +23,28 @@ func (d *decoder) builder(v *yaml.Node) {
 	d.mapping(v, d.lists(d.cfg.Spec.Builder))
 }
 
+// check reads what is for `buildcage check` alone and changes no build.
+func (d *decoder) check(v *yaml.Node) {
+	if isEmpty(v) {
+		return
+	}
+	if v.Kind != yaml.MappingNode {
+		d.fail(v, kindOf(v)+" instead of keys and values", "write accept: and a list below check:")
+		return
+	}
+	d.mapping(v, []field{{"accept", func(v *yaml.Node) {
+		items := []*yaml.Node{v}
+		if v.Kind == yaml.SequenceNode {
+			items = v.Content
+		}
+		for _, item := range items {
+			if text := d.text(item); text != "" {
+				d.cfg.Accepted = append(d.cfg.Accepted, policy.Text{Text: text, Pos: d.src.posOf(item)})
+			}
+		}
+	}}})
+}
+
 func (d *decoder) steps(v *yaml.Node) {
 	if isEmpty(v) {
 		return

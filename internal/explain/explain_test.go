@@ -1,6 +1,7 @@
 package explain_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -146,12 +147,12 @@ func TestParseErrors(t *testing.T) {
 		{"git.example.com", "tcp", "no port"},
 	} {
 		_, err := explain.Parse(tc.text, tc.protocol)
-		var e interface{ Hint() string }
+		var e *explain.Error
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%q: %v, want %q", tc.text, err, tc.want)
 			continue
 		}
-		if e = err.(*explain.Error); e.Hint() == "" {
+		if !errors.As(err, &e) || e.Hint() == "" {
 			t.Errorf("%q: no hint", tc.text)
 		}
 	}
