@@ -132,9 +132,9 @@ func (o *outputs) wanted(r *report.Report, built bool) bool {
 func (o *outputs) write(out *output, r *report.Report) error {
 	render := func(w io.Writer) error { return report.JSON(w, r) }
 	if out.format == formatText {
-		opts := report.TextOptions{Width: defaultWidth}
+		opts := report.Options{Width: defaultWidth}
 		if out.stream != nil {
-			opts = report.TextOptions{Width: o.streams.width(out.stream), Color: o.streams.color(out.stream), Dark: o.streams.dark()}
+			opts = report.Options{Width: o.streams.width(out.stream), Color: o.streams.color(out.stream), Dark: o.streams.dark()}
 		}
 		opts.PerStep = o.perStep
 		render = func(w io.Writer) error { return report.Text(w, r, opts) }

@@ -49,18 +49,3 @@ func domain(name string) string {
 	labels := strings.Split(name, ".")
 	return strings.Join(labels[max(0, len(labels)-2):], ".")
 }
-
-// by is the first of steps, in short.
-func (t *text) by(steps []string) string {
-	if len(steps) == 0 {
-		return ""
-	}
-	short := t.step(steps[0], maxLast)
-	if s := t.steps[steps[0]]; s != nil && s.Line > 0 {
-		short = fmt.Sprintf("%s:%d", middle(inert(fileOf(s)), 24), s.Line)
-	}
-	if others := len(steps) - 1; others > 0 {
-		short += fmt.Sprintf(" and %d more", others)
-	}
-	return short
-}

@@ -15,7 +15,7 @@ const dnsOnlyLimit = 1000
 // Build sums up a run.
 func Build(in Input) *Report {
 	r := &Report{
-		Schema: Schema, Mode: in.Mode, BuildExit: in.BuildExit, Config: event.Clean(in.Config),
+		Schema: Schema, Mode: in.Mode, BuildExit: in.BuildExit, Config: event.Clean(in.Config), Dockerfile: event.Clean(in.Dockerfile),
 		Started: in.Started.UTC().Round(0), DurationMS: in.Duration.Milliseconds(),
 		Complete: in.Complete, Problem: event.Clean(in.Problem),
 	}
@@ -108,7 +108,10 @@ func (s *sums) record(r *Report, rec *event.Record) {
 	case rec.Source != nil:
 		src := s.sources.at(sourceKey{rec.Source.Ref, rec.Source.Host})
 		src.Ref, src.Host = rec.Source.Ref, rec.Source.Host
-		src.Down = event.Add(src.Down, rec.Source.Down)
+		src.Up, src.Down = event.Add(src.Up, rec.Source.Up), event.Add(src.Down, rec.Source.Down)
+		for _, host := range rec.Source.Hosts {
+			add(&src.Hosts, host)
+		}
 		src.Count++
 	case rec.End != nil:
 		r.Totals.Lost = rec.End.Lost

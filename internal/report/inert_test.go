@@ -50,7 +50,7 @@ func TestGoldensAreInert(t *testing.T) {
 		for _, width := range []int{0, 80, 97, 120, 500} {
 			for _, colour := range []bool{false, true} {
 				var b bytes.Buffer
-				if err := Text(&b, s.run(t), TextOptions{Width: width, Color: colour}); err != nil {
+				if err := Text(&b, s.run(t), Options{Width: width, Color: colour}); err != nil {
 					t.Fatal(err)
 				}
 				mustBeInert(t, b.String(), min(max(width, minWidth), maxWidth), colour)
@@ -79,7 +79,7 @@ func FuzzInert(f *testing.F) {
 			in.Mode = mode
 			r := Build(in)
 			var text, doc bytes.Buffer
-			if err := Text(&text, r, TextOptions{Width: 80}); err != nil {
+			if err := Text(&text, r, Options{Width: 80}); err != nil {
 				t.Fatal(err)
 			}
 			mustBeInert(t, text.String(), 80, false)

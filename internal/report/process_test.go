@@ -56,7 +56,7 @@ func TestForgedChain(t *testing.T) {
 		t.Errorf("%q, want %q", r.Destinations[0].Processes[0], want)
 	}
 	var text, doc bytes.Buffer
-	if err := Text(&text, r, TextOptions{}); err != nil {
+	if err := Text(&text, r, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := JSON(&doc, r); err != nil {

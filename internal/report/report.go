@@ -44,6 +44,9 @@ type Input struct {
 
 	// Policy says where suggested rules belong; nil: at the top level.
 	Policy *policy.Policy
+	// Dockerfile is its path as a repository knows it, with slashes; empty where
+	// it is no file.
+	Dockerfile string
 	// File and Lines say where in which Dockerfile the steps are, by id, for
 	// those whose records don't.
 	File  string
@@ -69,6 +72,7 @@ type Report struct {
 	Started      time.Time         `json:"started"`
 	DurationMS   int64             `json:"duration_ms"`
 	Config       string            `json:"config,omitempty"`
+	Dockerfile   string            `json:"dockerfile,omitempty"` // path, where there is one
 	PolicyDigest string            `json:"policy_digest,omitempty"`
 	Versions     map[string]string `json:"versions,omitempty"`
 
@@ -164,10 +168,12 @@ type Resolver struct {
 
 // Source is something that the builder itself fetched or sent.
 type Source struct {
-	Ref   string `json:"ref"`
-	Host  string `json:"host"`
-	Down  int64  `json:"bytes_down"`
-	Count int64  `json:"count"`
+	Ref   string   `json:"ref"`
+	Host  string   `json:"host"`
+	Hosts []string `json:"hosts,omitempty"` // all that it took, host:port, where that is exact
+	Up    int64    `json:"bytes_up"`
+	Down  int64    `json:"bytes_down"`
+	Count int64    `json:"count"`
 }
 
 // Period is when something was seen first and last.

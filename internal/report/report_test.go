@@ -33,7 +33,7 @@ func golden(t *testing.T, name string, got []byte) {
 func TestPerStep(t *testing.T) {
 	r := scenarios()["audit"].run(t)
 	var b bytes.Buffer
-	if err := Text(&b, r, TextOptions{Width: 100, PerStep: true}); err != nil {
+	if err := Text(&b, r, Options{Width: 100, PerStep: true}); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "audit.step.txt", b.Bytes())
@@ -43,7 +43,7 @@ func TestGolden(t *testing.T) {
 	for name, s := range scenarios() {
 		t.Run(name, func(t *testing.T) {
 			r := s.run(t)
-			for suffix, opts := range map[string]TextOptions{
+			for suffix, opts := range map[string]Options{
 				".80.txt":     {Width: 80},
 				".120.txt":    {Width: 120},
 				".colour.txt": {Width: 100, Color: true, Dark: true},
@@ -60,5 +60,21 @@ func TestGolden(t *testing.T) {
 			}
 			golden(t, name+".json", b.Bytes())
 		})
+	}
+}
+
+// The formats for machines and pages, where they have most to say.
+func TestGoldenFormats(t *testing.T) {
+	for _, name := range []string{"clean", "hostile", "incomplete", "bytes", "audit"} {
+		in := scenarios()[name].build(t)
+		in.Dockerfile = "app/Dockerfile"
+		r := Build(in)
+		for format, suffix := range map[string]string{FormatMarkdown: ".md", FormatSARIF: ".sarif", FormatJUnit: ".xml", FormatHTML: ".html", FormatGitHub: ".github"} {
+			var b bytes.Buffer
+			if err := Write(&b, format, r, Options{}); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+suffix, b.Bytes())
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/buildcage/buildcage/internal/event"
 )
@@ -51,6 +52,22 @@ func end(s string, width int) string {
 		return ""
 	}
 	return string(r[:width-1]) + string(ellipsis)
+}
+
+// wrap breaks s at spaces into lines of at most width columns; longer words stay whole.
+func wrap(s string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Split(s, " ") {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+			lines = append(lines, line)
+			line = ""
+		} else if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
 }
 
 func size(n int64) string {

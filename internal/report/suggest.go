@@ -12,7 +12,6 @@ import (
 
 // suggest prints what to add, complete and uncut: it is there to be copied.
 func (t *text) suggest() {
-	s := &t.report.Suggested
 	if t.toAdd() == 0 {
 		return
 	}
@@ -25,7 +24,17 @@ func (t *text) suggest() {
 	} else {
 		t.heading("to allow what you expect, add to %s", file)
 	}
-	var flags []string
+	flags := t.rules()
+	if t.report.Mode != audit {
+		t.flags(flags)
+		t.line(t.dim.Render("what is rightly refused goes under known_blocked_rules, and fails no build"))
+	}
+}
+
+// rules prints what to add as a policy file has it, and returns the flags that
+// do the same for one run.
+func (t *text) rules() (flags []string) {
+	s := &t.report.Suggested
 	if !t.perStep {
 		flags = t.yaml(&s.Lists, "  ")
 	}
@@ -45,10 +54,18 @@ func (t *text) suggest() {
 		t.line("  builder:")
 		t.yaml(&s.Builder, "    ")
 	}
-	if t.report.Mode != audit {
-		t.flags(flags)
-		t.line(t.dim.Render("what is rightly refused goes under known_blocked_rules, and fails no build"))
+	return flags
+}
+
+// rulesText is that alone.
+func rulesText(r *Report, perStep bool) string {
+	t := newText(r, Options{Width: maxWidth, PerStep: perStep})
+	t.rules()
+	var b strings.Builder
+	for line := range strings.Lines(t.out.String()) {
+		b.WriteString(strings.TrimPrefix(line, "  "))
 	}
+	return b.String()
 }
 
 // entryName says which entry of steps: is meant.
@@ -63,23 +80,6 @@ func entryName(e *EntryRules) string {
 // selector is a run: selector in double quotes, cut to the line.
 func (t *text) selector(run string) string {
 	return end(inert(strconv.QuoteToASCII(run)), t.width-11)
-}
-
-// toAdd is how many rules there are to add.
-func (t *text) toAdd() int {
-	s := &t.report.Suggested
-	n := s.Builder.rules() + len(s.AllowPrivate)
-	if t.perStep {
-		for _, e := range s.Steps {
-			n += e.rules()
-		}
-	} else {
-		n += s.rules()
-	}
-	for _, e := range s.Entries {
-		n += e.rules()
-	}
-	return n
 }
 
 // yaml prints the lists and returns the flags that do the same for one run.
