@@ -62,7 +62,7 @@ func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
 	flags.StringArrayVar(&f.http, "allow-http", nil, "Allow plain HTTP to `HOST[:PORT]`; repeatable")
 	flags.StringArrayVar(&f.tcp, "allow-tcp", nil, "Allow any TCP protocol to `HOST:PORT`, by name; repeatable")
 	flags.StringArrayVar(&f.ip, "allow-ip", nil, "Allow connections to `ADDRESS:PORT` or NETWORK:PORT; repeatable")
-	flags.StringArrayVar(&f.reports, "report", nil, "Write a report as `FORMAT[=FILE]`, text or json; without FILE text goes to stderr and json to stdout; repeatable")
+	flags.StringArrayVar(&f.reports, "report", nil, "Write a report as `FORMAT[=FILE]`: text, json, markdown, sarif, junit, html or github (annotations); FILE - is stdout; repeatable; see docs/reports.md")
 	flags.BoolVar(&f.failOnBlocked, "fail-on-blocked", true, "Exit with 3 when the build succeeded but something was refused")
 	flags.StringArrayVar(&f.extraCA, "extra-ca", nil, "`FILE` of PEM certificates that the builder shall trust; repeatable")
 	flags.BoolVarP(&f.debug, "debug", "D", false, "Show the cage's diagnostics and more of buildx")

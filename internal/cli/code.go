@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"github.com/buildcage/buildcage/internal/buildx"
+	"github.com/buildcage/buildcage/internal/history"
 	"github.com/buildcage/buildcage/internal/localimage"
 	"github.com/buildcage/buildcage/internal/policy"
 	"github.com/buildcage/buildcage/internal/runner"
@@ -50,7 +51,7 @@ func exitCode(err error) int {
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case is[*usageError](err), is[*buildx.UsageError](err), is[*localimage.InputError](err),
-		is[*policy.Error](err), is[*runner.CAError](err):
+		is[*policy.Error](err), is[*runner.CAError](err), is[*history.Error](err):
 		return exitUsage
 	}
 	return exitCage

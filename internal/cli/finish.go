@@ -14,7 +14,7 @@ func (b *build) finish(result *runner.Result) error {
 	in := report.Input{
 		Records: result.Records, Complete: result.Complete, Problem: result.Problem,
 		Mode: string(b.mode), BuildExit: buildx.Exit(result.BuildErr), Interrupted: result.Interrupted,
-		File: b.input.Name, Lines: b.lines(result),
+		Dockerfile: inRepository(b.input.Name), File: b.input.Name, Lines: b.lines(result),
 		Config: b.policy.path, Started: result.Started, Duration: result.Duration,
 		Policy: b.policy.compiled,
 	}
@@ -32,6 +32,7 @@ func (b *build) finish(result *runner.Result) error {
 			b.tell(&hinted{fmt.Errorf("the record of this run is incomplete: %s", r.Problem), "don't rely on its result; run it again"})
 		}
 	}
+	b.keep(in, r, result)
 	if err := b.outputs.report(r, result.Built); err != nil {
 		b.tell(err)
 		code = max(code, exitCage)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/buildcage/buildcage/internal/report"
@@ -30,10 +31,8 @@ type output struct {
 // stdoutName stands for standard output where a flag takes a file.
 const stdoutName = "-"
 
-const (
-	formatText = "text"
-	formatJSON = "json"
-)
+// summaryFile is where a GitHub runner takes the Markdown of a step from.
+const summaryFile = "GITHUB_STEP_SUMMARY"
 
 // openOutputs checks everything that the run is to write, before it starts.
 func (b *build) openOutputs() (err error) {
@@ -52,8 +51,8 @@ func (b *build) openOutputs() (err error) {
 		}
 		b.outputs.reports = append(b.outputs.reports, out)
 	}
-	if !b.outputs.has(formatText) {
-		b.outputs.reports = append(b.outputs.reports, output{format: formatText, stream: b.streams.err})
+	if !b.outputs.has(report.FormatText) {
+		b.outputs.reports = append(b.outputs.reports, output{format: report.FormatText, stream: b.streams.err})
 	}
 	switch b.flags.write {
 	case "":
@@ -71,26 +70,43 @@ func (b *build) openOutputs() (err error) {
 	return nil
 }
 
+// openReport says where a report goes. Text and annotations are for whoever
+// reads along, JSON is a product, Markdown goes to the job summary where there
+// is one; the others are files, and nobody wants to guess their names.
 func (b *build) openReport(spec string) (output, error) {
 	format, file, hasFile := strings.Cut(spec, "=")
 	out := output{format: format, asked: true}
-	if format != formatText && format != formatJSON {
-		return out, usagef("the formats are text and json", "--report: unknown format %q", format)
+	if err := knownFormat("--report", format); err != nil {
+		return out, err
+	}
+	if hasFile && file == "" {
+		return out, usagef("write --report "+format+"=FILE or --report "+format, "--report %q: no file after =", spec)
+	}
+	if hasFile && file != stdoutName {
+		var err error
+		out.file, err = openTarget(file, "--report")
+		return out, err
 	}
 	switch {
-	case hasFile && file == "":
-		return out, usagef("write --report "+format+"=FILE or --report "+format, "--report %q: no file after =", spec)
-	case file == stdoutName, !hasFile && format == formatJSON:
+	case hasFile, format == report.FormatJSON:
 		out.stream = b.streams.out
-	case !hasFile:
+	case format == report.FormatText, format == report.FormatGitHub:
 		out.stream = b.streams.err
-	default:
+	case format == report.FormatMarkdown && os.Getenv(summaryFile) != "":
 		var err error
-		if out.file, err = openTarget(file, "--report"); err != nil {
-			return out, err
-		}
+		out.file, err = openAppend(os.Getenv(summaryFile), "--report markdown: "+summaryFile)
+		return out, err
+	default:
+		return out, usagef("write --report "+format+"=FILE, or --report "+format+"=- for standard output", "--report %s: no file", format)
 	}
 	return out, nil
+}
+
+func knownFormat(flag, format string) error {
+	if !slices.Contains(report.Formats(), format) {
+		return usagef("the formats are "+strings.Join(report.Formats(), ", "), "%s: unknown format %q", flag, format)
+	}
+	return nil
 }
 
 func (o *outputs) has(format string) bool {
@@ -130,20 +146,30 @@ func (o *outputs) wanted(r *report.Report, built bool) bool {
 }
 
 func (o *outputs) write(out *output, r *report.Report) error {
-	render := func(w io.Writer) error { return report.JSON(w, r) }
-	if out.format == formatText {
-		opts := report.Options{Width: defaultWidth}
-		if out.stream != nil {
-			opts = report.Options{Width: o.streams.width(out.stream), Color: o.streams.color(out.stream), Dark: o.streams.dark()}
-		}
-		opts.PerStep = o.perStep
-		render = func(w io.Writer) error { return report.Text(w, r, opts) }
-	}
+	opts := o.streams.options(out.stream)
+	opts.PerStep = o.perStep
+	render := func(w io.Writer) error { return report.Write(w, out.format, r, opts) }
 	if out.file != nil {
+		if out.file.append {
+			if opts.Room = out.file.room(report.SummaryLimit); opts.Room < summaryRoom {
+				return nil // a full summary is no reason to fail; GitHub would drop all of it
+			}
+		}
 		return out.file.save(render)
 	}
-	if out.format == formatText && out.stream == o.streams.err {
+	if out.format == report.FormatText && out.stream == o.streams.err {
 		fmt.Fprintln(out.stream) // apart from the progress above
 	}
 	return render(out.stream)
+}
+
+// summaryRoom is what a summary needs to say anything.
+const summaryRoom = 4 << 10
+
+// options of a report for a stream; nil: a file.
+func (s *streams) options(stream *os.File) report.Options {
+	if stream == nil {
+		return report.Options{Width: defaultWidth}
+	}
+	return report.Options{Width: s.width(stream), Color: s.color(stream), Dark: s.dark()}
 }

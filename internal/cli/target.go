@@ -16,6 +16,7 @@ type target struct {
 	path    string // as given
 	file    string // without symbolic links
 	replace bool   // false: a device or pipe, written in place
+	append  bool   // to what others wrote there
 	mode    fs.FileMode
 }
 
@@ -34,6 +35,24 @@ func openTarget(path, flag string) (*target, error) {
 		}
 	}
 	return t, nil
+}
+
+// openAppend is openTarget for a file that others write to as well.
+func openAppend(path, flag string) (*target, error) {
+	t, err := openTarget(path, flag)
+	if err == nil {
+		t.append, t.replace = true, false
+	}
+	return t, err
+}
+
+// room is how many bytes are left in a file of limit bytes.
+func (t *target) room(limit int64) int {
+	info, err := os.Stat(t.file)
+	if err != nil {
+		return int(limit)
+	}
+	return int(max(0, limit-info.Size()))
 }
 
 func (t *target) check() error {
@@ -91,7 +110,11 @@ func (t *target) save(write func(io.Writer) error) error {
 }
 
 func (t *target) overwrite(write func(io.Writer) error) error {
-	f, err := os.OpenFile(t.file, os.O_WRONLY, 0)
+	flag := os.O_WRONLY
+	if t.append {
+		flag |= os.O_APPEND | os.O_CREATE
+	}
+	f, err := os.OpenFile(t.file, flag, t.mode)
 	if err != nil {
 		return err
 	}
