@@ -91,6 +91,12 @@ went, and writes the allowlist.`,
 // commands make the commands.
 func (a *app) commands() []func() (*cobra.Command, error) {
 	return []func() (*cobra.Command, error){
-		a.buildCommand, a.auditCommand, a.reportCommand, a.checkCommand, a.explainCommand, a.versionCommand,
+		a.buildCommand,
+		a.auditCommand,
+		a.reportCommand,
+		a.checkCommand,
+		a.explainCommand,
+		a.fmtCommand,
+		a.versionCommand,
 	}
 }

@@ -119,7 +119,7 @@ func configured(path, context string) (*config.Config, error) {
 }
 
 func unreadable(err error) error {
-	return &usageError{msg: "reading the policy: " + err.Error(), hint: "--config names a readable file", err: err}
+	return &usageError{msg: "reading the policy: " + err.Error(), hint: "name a readable file", err: err}
 }
 
 func policyPath(path, context string) (string, error) {
