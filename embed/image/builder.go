@@ -58,6 +58,9 @@ func (b *Builder) build(ctx context.Context, in inputs) (*artifact.Manifest, err
 			return nil, err
 		}
 	}
+	if err := b.compileGit(ctx, bin, in); err != nil {
+		return nil, err
+	}
 	archive := filepath.Join(b.Work, "image.tar")
 	m, err := b.assemble(bin, archive, in)
 	if err != nil {

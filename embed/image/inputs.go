@@ -23,6 +23,9 @@ const (
 type inputs struct {
 	digest   string            // of everything
 	versions map[string]string // by program
+	cc       string            // the C compiler
+	// toolchain says which versions C programs are compiled and linked with.
+	toolchain string
 }
 
 // inputs finds everything that the content of the image depends on: the
@@ -52,23 +55,30 @@ func (b *Builder) inputs(ctx context.Context) (inputs, error) {
 	versions["caged"] = "src-" + caged[:12]
 	versions["go"] = tools["GOVERSION"]
 	versions["libseccomp"] = tools["libseccomp"]
+	versions["git"], versions["zlib"] = gitRevision, tools["zlib"]
 	all := strings.Join([]string{b.Arch, caged, builder, stock, fmt.Sprint(tools)}, "\n")
-	return inputs{digest: hashBytes([]byte(all)).SHA256, versions: versions}, nil
+	return inputs{
+		digest: hashBytes([]byte(all)).SHA256, versions: versions,
+		cc: tools["CC"], toolchain: tools["cc"] + " zlib " + tools["zlib"],
+	}, nil
 }
 
-// tools returns the versions of the compilers and of the C library that runc is linked with.
+// tools returns the compilers' versions and those of the C libraries that
+// programs are linked with.
 func (b *Builder) tools(ctx context.Context) (map[string]string, error) {
 	env, err := b.output(ctx, ".", "go", "env", "GOVERSION", "CC")
 	if err != nil {
 		return nil, err
 	}
 	goversion, cc, _ := strings.Cut(env, "\n")
-	tools := map[string]string{"GOVERSION": goversion}
-	if tools["cc"], err = b.output(ctx, ".", strings.Fields(cc + " cc")[0], "--version"); err != nil {
+	tools := map[string]string{"GOVERSION": goversion, "CC": strings.Fields(cc + " cc")[0]}
+	if tools["cc"], err = b.output(ctx, ".", tools["CC"], "--version"); err != nil {
 		return nil, err
 	}
-	if tools["libseccomp"], err = b.output(ctx, ".", "pkg-config", "--modversion", "libseccomp"); err != nil {
-		return nil, fmt.Errorf("finding libseccomp (make setup installs it): %w", err)
+	for _, library := range []string{"libseccomp", "zlib"} {
+		if tools[library], err = b.output(ctx, ".", "pkg-config", "--modversion", library); err != nil {
+			return nil, fmt.Errorf("finding %s (make setup installs it): %w", library, err)
+		}
 	}
 	return tools, nil
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/buildcage/buildcage/internal/contract"
 )
 
 // entry is one file of a tar archive. A path that ends in a slash is a
@@ -26,6 +28,8 @@ type entry struct {
 func rootfs(bin string, roots []byte) []entry {
 	entries := []entry{
 		{path: "bin/buildkit-runc", link: "caged"},
+		{path: "usr/share/licenses/git/COPYING", mode: 0o644, data: gitLicence},
+		{path: "usr/share/licenses/git/README", mode: 0o644, data: gitNotice},
 		{path: "etc/ssl/certs/ca-certificates.crt", mode: 0o644, data: roots},
 		{path: "etc/passwd", mode: 0o644, data: []byte("root:x:0:0:root:/:/nonexistent\nnobody:x:65534:65534:nobody:/:/nonexistent\n")},
 		{path: "etc/group", mode: 0o644, data: []byte("root:x:0:\nnogroup:x:65534:\n")},
@@ -34,12 +38,19 @@ func rootfs(bin string, roots []byte) []entry {
 		{path: "etc/hosts", mode: 0o644},
 		{path: "etc/resolv.conf", mode: 0o644},
 		{path: "dev/", mode: 0o755},
+		{path: strings.TrimPrefix(contract.GitDir, "/") + "/templates/", mode: 0o755}, // for new repositories: none
 		{path: "proc/", mode: 0o555},
 		{path: "run/", mode: 0o755},
 		{path: "sys/", mode: 0o555},
 		{path: "tmp/", mode: 0o1777},
 		{path: "var/lib/buildkit/", mode: 0o700},
 		{path: "var/lib/cni/", mode: 0o700},
+	}
+	for _, name := range []string{
+		contract.CommandGitHTTP, contract.CommandGitHTTPS, contract.CommandGitSubmodule, contract.CommandGitRun,
+	} {
+		path := strings.TrimPrefix(contract.GitDir, "/") + "/" + name
+		entries = append(entries, entry{path: path, link: "../../bin/caged"})
 	}
 	for name, path := range layout() {
 		entries = append(entries, entry{path: path, mode: 0o755, source: filepath.Join(bin, name)})
@@ -51,6 +62,7 @@ func rootfs(bin string, roots []byte) []entry {
 func layout() map[string]string {
 	return map[string]string{
 		"caged":      "bin/caged",
+		"git":        "bin/git",
 		"buildkitd":  "bin/buildkitd",
 		"runc":       "bin/runc",
 		"ptp":        "opt/cni/bin/ptp",

@@ -90,7 +90,8 @@ func TestRootfs(t *testing.T) {
 	}
 	for _, want := range []string{
 		contract.BinDir + "/caged", contract.BinDir + "/runc", contract.BinDir + "/buildkitd",
-		contract.BinDir + "/" + contract.CommandRuntime, contract.ImageCABundle, contract.StateDir + "/",
+		contract.BinDir + "/" + contract.CommandRuntime, contract.BinDir + "/git",
+		contract.GitDir + "/" + contract.CommandGitHTTPS, contract.GitDir + "/" + contract.CommandGitRun, contract.ImageCABundle, contract.StateDir + "/",
 		"/run/", "/tmp/", "/proc/", "/sys/", "/dev/", "/var/lib/cni/",
 	} {
 		if _, ok := paths[want]; !ok {
@@ -98,7 +99,7 @@ func TestRootfs(t *testing.T) {
 		}
 	}
 	for path, e := range paths {
-		if e.source != "" && !slices.Contains([]string{"caged", "buildkitd", "runc", "ptp", "host-local", "loopback"}, filepath.Base(path)) {
+		if e.source != "" && !slices.Contains([]string{"caged", "git", "buildkitd", "runc", "ptp", "host-local", "loopback"}, filepath.Base(path)) {
 			t.Errorf("%s is a program nobody asked for", path)
 		}
 		if e.mode&0o6000 != 0 || (e.mode&0o002 != 0 && path != "/tmp/") {

@@ -1,9 +1,10 @@
 // Command image builds the cage image that the buildcage binary embeds.
 //
 // The image is FROM scratch: caged, stock buildkitd and runc, three stock CNI
-// plugins, Mozilla's root certificates and empty directories to mount on. The
-// stock programs come from the versions that thirdparty/go.mod pins; they are
-// in a module of their own, so that their dependencies stay out of buildcage's.
+// plugins, stock git, Mozilla's root certificates and empty directories to
+// mount on. Git comes from Debian's source (git.go), the other stock programs
+// from the versions that thirdparty/go.mod pins; they are in a module of their
+// own, so that their dependencies stay out of buildcage's.
 //
 // The result depends on its inputs only: the same sources, Go and C toolchain
 // give the same bytes, wherever and whenever they are built. Run it with

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/buildcage/buildcage/internal/cage/control"
+	"github.com/buildcage/buildcage/internal/cage/git"
 	"github.com/buildcage/buildcage/internal/cage/runtime"
 	"github.com/buildcage/buildcage/internal/cage/supervise"
 	"github.com/buildcage/buildcage/internal/contract"
@@ -28,6 +29,9 @@ const usage = 2
 func Main(args []string) int {
 	if filepath.Base(args[0]) == contract.CommandRuntime {
 		return runtime.Wrapper{}.Main(args[1:])
+	}
+	if git.Is(filepath.Base(args[0])) {
+		return git.Main(args)
 	}
 	if len(args) == 1 {
 		return supervise.Main()

@@ -42,6 +42,16 @@ const (
 	CommandRuntime   = "buildkit-runc"
 )
 
+// GitDir is where git looks for programs of its own. The commands below are in
+// it: the multi-call binary again.
+const (
+	GitDir              = "/libexec/git-core"
+	CommandGitHTTP      = "git-remote-http"
+	CommandGitHTTPS     = "git-remote-https"
+	CommandGitSubmodule = "git-submodule"
+	CommandGitRun       = "git-run" // where git looks for a shell
+)
+
 // Network plan of the cage. Fake addresses name hosts, step addresses name steps.
 var (
 	FakeNet4 = netip.MustParsePrefix("198.18.0.0/16")

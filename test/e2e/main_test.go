@@ -187,6 +187,12 @@ type report struct {
 	DNSOnly []struct {
 		Name string `json:"name"`
 	} `json:"dns_only"`
+	Sources []struct {
+		Ref  string `json:"ref"`
+		Host string `json:"host"`
+		Up   int64  `json:"bytes_up"`
+		Down int64  `json:"bytes_down"`
+	} `json:"sources"`
 }
 
 // hosts lists "host:port verdict" of the RUN steps' destinations.
