@@ -183,7 +183,7 @@ func (s *sources) traffic(one *source, moved func(from, to time.Time) map[string
 	}
 	alone, only := true, true
 	for _, o := range s.all {
-		if o != one && o.meets(one) {
+		if o.digest != one.digest && o.meets(one) {
 			alone = false
 			only = only && o.host != one.host && o.host != "" && one.host != ""
 		}
@@ -192,14 +192,37 @@ func (s *sources) traffic(one *source, moved func(from, to time.Time) map[string
 	if !only {
 		return total
 	}
-	for _, i := range one.times {
-		for dest, t := range moved(i.from.Add(-blur), i.to.Add(blur)) {
+	for _, i := range s.untold(one) {
+		for dest, t := range moved(i.from, i.to) {
 			if host, _, err := net.SplitHostPort(dest); alone || err == nil && host == one.host {
 				total[dest] = proxy.Traffic{Up: total[dest].Up + t.Up, Down: total[dest].Down + t.Down}
 			}
 		}
 	}
 	return total
+}
+
+// untold is when a vertex may have moved something, a little more than its
+// times, each moment once: not what another build was told that waited for the
+// same vertex, as the one that looks for the Dockerfile in a git context does.
+func (s *sources) untold(one *source) (list []interval) {
+	for _, i := range one.times {
+		if slices.ContainsFunc(s.all, func(o *source) bool {
+			return o != one && o.told && o.digest == one.digest &&
+				slices.ContainsFunc(o.times, func(t interval) bool { return t.from.Equal(i.from) })
+		}) {
+			continue
+		}
+		i = interval{i.from.Add(-blur), i.to.Add(blur)}
+		if n := len(list); n > 0 && i.from.Before(list[n-1].to) {
+			if i.to.After(list[n-1].to) {
+				list[n-1].to = i.to
+			}
+			continue
+		}
+		list = append(list, i)
+	}
+	return list
 }
 
 // authority is host:port of a plain HTTP url.

@@ -116,6 +116,38 @@ func TestSources(t *testing.T) {
 	}
 }
 
+// A vertex that two builds wait for has moved what it moved once, and times
+// that touch are not counted twice.
+func TestSourceOfTwoBuilds(t *testing.T) {
+	var s sources
+	start := time.Unix(100, 0)
+	note := func(build string, from, to time.Duration) {
+		s.note(vertex.Vertex{Build: build, Digest: "d", Name: "[internal] load git source https://a.example/x.git", Started: start.Add(from), Completed: start.Add(to)})
+	}
+	moved := func(from, to time.Time) map[string]proxy.Traffic {
+		return map[string]proxy.Traffic{"a.example:443": {Down: int64(to.Sub(from) / time.Millisecond)}}
+	}
+	down := func(build string) int64 {
+		t.Helper()
+		list := s.finish(build, moved)
+		if len(list) != 1 {
+			t.Fatalf("build %s: %v", build, list)
+		}
+		return list[0].Down
+	}
+	note("a", 0, 100*time.Millisecond)
+	note("b", 0, 100*time.Millisecond)
+	note("a", 101*time.Millisecond, 200*time.Millisecond)
+	note("b", 101*time.Millisecond, 200*time.Millisecond)
+	note("b", time.Second, 2*time.Second)
+	if got, want := down("a"), int64(200+2*blur/time.Millisecond); got != want {
+		t.Errorf("first build: %d, want %d", got, want)
+	}
+	if got, want := down("b"), int64(1000+2*blur/time.Millisecond); got != want {
+		t.Errorf("second build: %d, want %d", got, want)
+	}
+}
+
 func TestAttribute(t *testing.T) {
 	var src event.Source
 	attribute(&src, map[string]proxy.Traffic{"auth.example:443": {Up: 1, Down: 2}, "cdn.example:443": {Up: 3, Down: 90}})
