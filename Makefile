@@ -14,7 +14,7 @@ FUZZ    ?= 30s
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what is missing: C compiler, libseccomp, nftables, mmdebstrap, an engine if none answers
+setup: ## install what is missing: C compiler and libraries, nftables, mmdebstrap, an engine if none answers
 	@scripts/setup
 
 cage: ## build the cage image into embed/cage (nothing to do when it is current)
