@@ -7,8 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/buildcage/buildcage/internal/config"
+	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/lock"
 	"github.com/buildcage/buildcage/internal/policy"
 	"github.com/buildcage/buildcage/internal/report"
 )
@@ -57,6 +60,9 @@ func (b *build) additions(r *report.Report) config.Additions {
 	for _, prefix := range seen.Private {
 		add.AllowPrivate = append(add.AllowPrivate, policy.Text{Text: prefix.String()})
 	}
+	if b.flags.seen {
+		add.Seen = seenBy(r)
+	}
 	if b.flags.perStep {
 		add.Rules = policy.RuleTexts{}
 		for _, e := range r.Suggested.Steps {
@@ -82,3 +88,30 @@ func (b *build) existing() ([]byte, error) {
 	}
 	return data, err
 }
+
+// seenBy says of every rule by which step it was needed, and when.
+func seenBy(r *report.Report) map[string]string {
+	commands := map[string]string{event.BuilderStep: "the builder"}
+	for _, s := range r.Steps {
+		commands[s.ID] = s.Command
+	}
+	seen := map[string]string{}
+	for _, d := range r.Destinations {
+		if len(d.Steps) == 0 || d.Verdict == event.Blocked {
+			continue
+		}
+		rule := lock.Destination{Host: d.Host, Port: d.Port}.String()
+		if _, known := seen[rule]; known {
+			continue
+		}
+		command := commands[d.Steps[0]]
+		if len(command) > maxSeen {
+			command = command[:maxSeen] + "..."
+		}
+		seen[rule] = fmt.Sprintf("%s, %s", command, d.Last.UTC().Format(time.DateOnly))
+	}
+	return seen
+}
+
+// maxSeen leaves room for the date in a comment.
+const maxSeen = 40

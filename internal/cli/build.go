@@ -46,6 +46,7 @@ type buildFlags struct {
 	failOnBlocked bool
 	write         string
 	perStep       bool
+	seen          bool
 	cache         bool
 	strictCache   bool
 	debug         bool
@@ -79,6 +80,7 @@ func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
 	if mode == policy.Audit {
 		flags.StringVar(&f.write, "write", "", "Add what the steps reached to the policy in `FILE`, keeping what it has; - is stdout")
 		flags.BoolVar(&f.perStep, "per-step", false, "Make the rules part of an entry of steps: for each command, so that no step may do what another one did")
+		flags.BoolVar(&f.seen, "seen", false, "With --write, say behind each new rule which step needed it, and when")
 		flags.BoolVar(&f.cache, "cache", false, "Take unchanged steps from the cache; they reach nothing, so they list nothing")
 	}
 }

@@ -19,6 +19,7 @@ type merger struct {
 	root    *yaml.Node
 	eol     string
 	json    bool // the file is JSON and stays so
+	seen    map[string]string
 	inserts []insertion
 }
 
@@ -94,8 +95,7 @@ func (m *merger) addTo(section *yaml.Node, key string, rules []string) {
 	case v.Style&yaml.FlowStyle != 0:
 		m.addToFlow(v, strings.Join(m.quoteAll(rules), ", "))
 	default:
-		last := v.Content[len(v.Content)-1]
-		m.insertLines(m.src.lineOf(m.src.scalarEnd(last)), itemRank, m.items(v.Column-1, rules))
+		m.addToBlock(k, v, policy.List(key), rules)
 	}
 }
 
@@ -121,8 +121,8 @@ func (m *merger) addKey(section *yaml.Node, key string, rules []string) {
 
 func (m *merger) items(indent int, rules []string) string {
 	var b strings.Builder
-	for _, r := range m.quoteAll(rules) {
-		b.WriteString(strings.Repeat(" ", indent) + "- " + r + m.eol)
+	for i, r := range m.quoteAll(rules) {
+		b.WriteString(strings.Repeat(" ", indent) + "- " + r + m.note(rules[i]) + m.eol)
 	}
 	return b.String()
 }

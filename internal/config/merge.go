@@ -21,6 +21,7 @@ type Additions struct {
 	Builder      policy.RuleTexts         // of the builder; makes the section when there is none
 	Steps        map[int]policy.RuleTexts // of the entries of steps:, by index
 	Entries      []Entry                  // new ones, behind those
+	Seen         map[string]string        // comments behind new rules in block lists, by rule
 }
 
 // Entry is a new entry of steps:.
@@ -40,8 +41,8 @@ mode: restrict
 // Merge adds rules to a file and returns its new text; existing may be empty.
 // Only rules that name one destination are taken. A rule that the list
 // allows already, or that a known_blocked rule refuses anyway, is left out.
-// New ones are sorted and stand at the end of their list; every other byte of
-// the file stays as it is. An entry whose selector is there already, or whose
+// New ones are sorted and stand at their place in a block list that is sorted, at
+// the end of any other; every other byte of the file stays as it is. An entry whose selector is there already, or whose
 // rules are all refused by known_blocked rules, is left out. The result has
 // been loaded again.
 func Merge(existing []byte, path string, add Additions) ([]byte, error) {
@@ -49,7 +50,7 @@ func Merge(existing []byte, path string, add Additions) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &merger{src: src, root: root, eol: "\n"}
+	m := &merger{src: src, root: root, eol: "\n", seen: add.Seen}
 	if bytes.Contains(src.data, []byte("\r\n")) {
 		m.eol = "\r\n"
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,12 +106,20 @@ func merged(t *testing.T, data []byte, add Additions) []byte {
 // and that every added rule is covered by now or refused by blocked.
 func union(t *testing.T, l policy.List, old, now, add, blocked []policy.Text) {
 	t.Helper()
-	if len(now) < len(old) {
-		t.Fatalf("%s: rules lost: %v, now %v", l, old, now)
+	added := slices.Clone(now)
+	for _, o := range old {
+		at := slices.IndexFunc(added, func(n policy.Text) bool { return n.Text == o.Text })
+		if at < 0 {
+			t.Fatalf("%s: rule %q is gone or has moved: %v, now %v", l, o.Text, old, now)
+		}
+		added = slices.Delete(added, at, at+1)
 	}
-	for i := range old {
-		if old[i].Text != now[i].Text {
-			t.Fatalf("%s: rule %q became %q", l, old[i].Text, now[i].Text)
+	kept := slices.DeleteFunc(slices.Clone(now), func(n policy.Text) bool {
+		return !slices.ContainsFunc(old, func(o policy.Text) bool { return o.Text == n.Text })
+	})
+	for i := range min(len(old), len(kept)) {
+		if len(kept) == len(old) && old[i].Text != kept[i].Text {
+			t.Fatalf("%s: the old rules have another order: %v, now %v", l, old, now)
 		}
 	}
 	wanted := map[string]bool{}
@@ -120,7 +129,7 @@ func union(t *testing.T, l policy.List, old, now, add, blocked []policy.Text) {
 			t.Errorf("%s: %s is not allowed now", l, r)
 		}
 	}
-	for _, r := range parsed(l, now[len(old):]) {
+	for _, r := range parsed(l, added) {
 		if !wanted[r.String()] || covered(r, parsed(l, old)) {
 			t.Errorf("%s: %s was not asked for", l, r)
 		}
