@@ -55,7 +55,10 @@ const (
 )
 
 // Main runs the cage until it ends and returns the exit code of PID 1.
-func Main() int {
+func Main() int { return start(phases) }
+
+// start runs a cage that consists of phases, with the process's own streams.
+func start(phases func(*cage, contract.Boot) []phase) int {
 	level := new(slog.LevelVar)
 	c := &cage{
 		in: os.Stdin, out: os.Stdout, level: level,
