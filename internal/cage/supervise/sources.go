@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"cmp"
 	"maps"
 	"net"
 	"net/url"
@@ -150,97 +149,6 @@ func (s *sources) request(c *event.Conn) {
 	if t, known := s.url[key]; known || len(s.url) < maxURLs {
 		s.url[key] = proxy.Traffic{Up: event.Add(t.Up, c.Up), Down: event.Add(t.Down, c.Down)}
 	}
-}
-
-// finish returns what a build that is over has fetched, in its order.
-func (s *sources) finish(build string, moved func(from, to time.Time) map[string]proxy.Traffic) []event.Source {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var list []event.Source
-	for _, one := range s.all {
-		if one.build != build || one.failed || one.told {
-			continue
-		}
-		one.told = true
-		src := event.Source{Ref: event.Escape(one.ref), Host: event.EscapeMax(one.host, 255)}
-		attribute(&src, s.traffic(one, moved))
-		if strings.HasPrefix(one.ref, "resolve ") && src.Down == 0 {
-			continue // answered from memory
-		}
-		list = append(list, src)
-	}
-	return list
-}
-
-// traffic is what was moved for one source, as far as that is certain: all
-// that moved while no other was at work; else what moved to its own host, when
-// no other at work has that; and plain HTTP by its address.
-func (s *sources) traffic(one *source, moved func(from, to time.Time) map[string]proxy.Traffic) map[string]proxy.Traffic {
-	for word := range strings.FieldsSeq(one.ref) {
-		if t, ok := s.url[word]; ok {
-			return map[string]proxy.Traffic{authority(word): t}
-		}
-	}
-	alone, only := true, true
-	for _, o := range s.all {
-		if o.digest != one.digest && o.meets(one) {
-			alone = false
-			only = only && o.host != one.host && o.host != "" && one.host != ""
-		}
-	}
-	total := make(map[string]proxy.Traffic)
-	if !only {
-		return total
-	}
-	for _, i := range s.untold(one) {
-		for dest, t := range moved(i.from, i.to) {
-			if host, _, err := net.SplitHostPort(dest); alone || err == nil && host == one.host {
-				total[dest] = proxy.Traffic{Up: total[dest].Up + t.Up, Down: total[dest].Down + t.Down}
-			}
-		}
-	}
-	return total
-}
-
-// untold is when a vertex may have moved something, a little more than its
-// times, each moment once: not what another build was told that waited for the
-// same vertex, as the one that looks for the Dockerfile in a git context does.
-func (s *sources) untold(one *source) (list []interval) {
-	for _, i := range one.times {
-		if slices.ContainsFunc(s.all, func(o *source) bool {
-			return o != one && o.told && o.digest == one.digest &&
-				slices.ContainsFunc(o.times, func(t interval) bool { return t.from.Equal(i.from) })
-		}) {
-			continue
-		}
-		i = interval{i.from.Add(-blur), i.to.Add(blur)}
-		if n := len(list); n > 0 && i.from.Before(list[n-1].to) {
-			if i.to.After(list[n-1].to) {
-				list[n-1].to = i.to
-			}
-			continue
-		}
-		list = append(list, i)
-	}
-	return list
-}
-
-// authority is host:port of a plain HTTP url.
-func authority(text string) string {
-	u, err := url.Parse(text)
-	if err != nil {
-		return ""
-	}
-	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80"))
-}
-
-func (o *source) meets(one *source) bool {
-	for _, a := range o.times {
-		if slices.ContainsFunc(one.times, a.meets) {
-			return true
-		}
-	}
-	return false
 }
 
 // fetched records what the builder fetched and sent for a build that is over.

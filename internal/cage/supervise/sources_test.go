@@ -81,7 +81,26 @@ func TestSources(t *testing.T) {
 				note(s, "ADD https://a.example/x /", 1, 3)
 				note(s, "ADD https://a.example/y /", 2, 5)
 			},
-			[]event.Source{{Ref: "ADD https://a.example/x /", Host: "a.example"}, {Ref: "ADD https://a.example/y /", Host: "a.example"}},
+			[]event.Source{{Ref: "ADD https://a.example/x / + ADD https://a.example/y /", Host: "a.example", Down: 12,
+				Hosts: []string{"a.example:443", "b.example:443", "cdn.example:443"}}},
+		},
+		"one host at once, beside another": {
+			func(s *sources) {
+				note(s, "ADD https://a.example/x /", 1, 3)
+				note(s, "ADD https://b.example/z /", 2, 4)
+				note(s, "ADD https://a.example/y /", 2, 5)
+			},
+			[]event.Source{
+				{Ref: "ADD https://a.example/x / + ADD https://a.example/y /", Host: "a.example", Down: 4, Hosts: []string{"a.example:443"}},
+				{Ref: "ADD https://b.example/z /", Host: "b.example", Down: 2, Hosts: []string{"b.example:443"}},
+			},
+		},
+		"one host at once, in another build": {
+			func(s *sources) {
+				note(s, "ADD https://a.example/x /", 1, 3)
+				s.note(vertex.Vertex{Build: "c", Digest: "other", Name: "ADD https://a.example/y /", Started: at(2), Completed: at(4)})
+			},
+			[]event.Source{{Ref: "ADD https://a.example/x /", Host: "a.example"}},
 		},
 		"plain HTTP at once": {
 			func(s *sources) {
