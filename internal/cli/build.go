@@ -23,6 +23,7 @@ type build struct {
 	*app
 	mode   policy.Mode
 	flags  buildFlags
+	lock   locking
 	docker *command.DockerCli
 	buildx *buildx.Command
 
@@ -119,6 +120,7 @@ func (a *app) newBuild(mode policy.Mode, cmd *cobra.Command) (*cobra.Command, er
 	}
 	ours := pflag.NewFlagSet(cmd.Name(), pflag.ContinueOnError)
 	b.flags.install(ours, mode)
+	b.lock.install(ours)
 	cmd.Flags().AddFlagSet(ours)
 	cmd.Flags().AddFlagSet(b.buildx.Flags())
 	cmd.SetHelpFunc(help(ours, b.buildx.Flags(), func() int { return a.streams.width(a.streams.out) }))
@@ -137,7 +139,7 @@ func (b *build) run(ctx context.Context) error {
 	if b.flags.debug {
 		debug.Enable()
 	}
-	for _, prepare := range []func() error{b.checkFlags, b.openInput, b.openOutputs, b.loadPolicy, b.checkDockerfile} {
+	for _, prepare := range []func() error{b.checkFlags, b.openInput, b.openOutputs, b.loadPolicy, b.openLock, b.checkDockerfile} {
 		if err := prepare(); err != nil {
 			return err
 		}

@@ -96,6 +96,7 @@ func (a *app) commands() []func() (*cobra.Command, error) {
 		a.reportCommand,
 		a.checkCommand,
 		a.explainCommand,
+		a.diffCommand,
 		a.fmtCommand,
 		a.versionCommand,
 	}

@@ -45,6 +45,7 @@ func (b *build) finish(result *runner.Result) error {
 	} else if b.write != nil {
 		b.note(fmt.Sprintf("%s is not written: %s", b.write, r.Outcome))
 	}
+	code = max(code, b.settleLock(r))
 	if code != 0 {
 		return exitError(code)
 	}

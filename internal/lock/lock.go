@@ -120,6 +120,14 @@ func put(steps []Step, key Key, d Destination) []Step {
 	return steps
 }
 
+// Put adds a step.
+func (l *Lock) Put(s Step) {
+	for _, d := range s.Reached {
+		l.Steps = put(l.Steps, s.Key, d)
+	}
+	l.sort()
+}
+
 func (l *Lock) sort() {
 	for _, steps := range []*[]Step{&l.Steps, &l.Refused} {
 		for i := range *steps {
