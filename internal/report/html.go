@@ -50,15 +50,7 @@ type sheet struct {
 }
 
 // Tone is the class of the headline.
-func (s sheet) Tone() string {
-	switch s.Mark {
-	case markGood:
-		return "good"
-	case markBad:
-		return "bad"
-	}
-	return "warn"
-}
+func (s sheet) Tone() string { return tone(s.Mark) }
 
 // facts say which run this is.
 func facts(r *Report) [][2]string {

@@ -58,6 +58,21 @@ type line struct {
 	Cells []string
 }
 
+// Tone is what the mark says, in a word.
+func (l line) Tone() string { return tone(l.Mark) }
+
+func tone(mark string) string {
+	switch mark {
+	case markGood:
+		return "good"
+	case markBad:
+		return "bad"
+	case markWarn, "+", "↑", "?":
+		return "warn"
+	}
+	return "plain"
+}
+
 func newPage(r *Report, perStep bool, limit int) *page {
 	p := &page{summary: newSummary(r, perStep), limit: limit}
 	p.Mark, p.Headline = p.headline()
@@ -151,10 +166,10 @@ func (p *page) suggest() {
 		lines, b.More = lines[:p.limit], n
 	}
 	b.Code = strings.Join(lines, "")
-	s := section{Title: "To allow what you expect, add", Folded: len(lines) > 2*openRows, Blocks: []block{b},
+	s := section{Title: "To allow what you expect, add to", Folded: len(lines) > 2*openRows, Blocks: []block{b},
 		Note: "What is rightly refused goes under known_blocked_rules, and fails no build."}
 	if p.report.Mode == audit {
-		s.Title, s.Note = "Rules to add", ""
+		s.Title, s.Note = "Rules to add to", ""
 	}
 	p.add(s)
 }

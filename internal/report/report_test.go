@@ -2,12 +2,13 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"os"
 	"path/filepath"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -24,7 +25,7 @@ func golden(t *testing.T, name string, got []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+	if diff := gocmp.Diff(string(want), string(got)); diff != "" {
 		t.Errorf("%s (-want +got; -update rewrites it):\n%s", file, diff)
 	}
 }
@@ -65,9 +66,9 @@ func TestGolden(t *testing.T) {
 
 // The formats for machines and pages, where they have most to say.
 func TestGoldenFormats(t *testing.T) {
-	for _, name := range []string{"clean", "hostile", "incomplete", "bytes", "audit"} {
+	for _, name := range []string{"example", "clean", "hostile", "incomplete", "bytes", "audit"} {
 		in := scenarios()[name].build(t)
-		in.Dockerfile = "app/Dockerfile"
+		in.Dockerfile = cmp.Or(in.Dockerfile, "app/Dockerfile")
 		r := Build(in)
 		for format, suffix := range map[string]string{FormatMarkdown: ".md", FormatSARIF: ".sarif", FormatJUnit: ".xml", FormatHTML: ".html", FormatGitHub: ".github"} {
 			var b bytes.Buffer

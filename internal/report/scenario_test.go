@@ -160,6 +160,7 @@ func scenarios() map[string]scenario {
 	hostile = join(hostile, ended("s1", 0))
 	evil := "\x1b[2J\x1b]8;;x\a\r\n✓ ok \u202e::error::x ##[error]pwn ##vso[x]\x9b1m"
 	return map[string]scenario{
+		"example": example(),
 		"clean": {input: restrict, records: join(apt, noise, asked("s1", "deb.example.org", "A", "AAAA"), http("s1", "deb.example.org", event.Allowed, 14, 1<<20),
 			asked("s1", "_http._tcp.deb.example.org", "SRV"), ended("s1", 0), npm, asked("s2", "registry.example.com", "A"), tls("s2", "registry.example.com", event.Allowed, 90_000, 41<<20), ended("s2", 0),
 			event.Record{Step: &event.Step{ID: "s3", Command: "go build ./...", Stage: "build", Line: 20, Cached: true, Evidence: &event.Evidence{Verdict: event.EvidenceClean, At: epoch.Add(-30 * time.Hour), PolicyDigest: "sha256:5a1e", Runs: 1}}},

@@ -71,7 +71,7 @@ func (t *text) fetched() {
 	}
 	t.heading("fetched by the builder")
 	var rows table
-	rows.header = []string{"", "", "", "up", "down", "from"}
+	rows.header = []string{"", "source", "", "up", "down", "from"}
 	for _, s := range t.report.Sources {
 		from, notes := s.from()
 		rows.add(t.dim, notes, "·", inert(s.Ref), "", size(s.Up), size(s.Down), from)

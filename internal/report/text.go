@@ -36,14 +36,14 @@ func Text(w io.Writer, r *Report, opts Options) error {
 	t := newText(r, opts)
 	t.headline()
 	t.refused()
+	if r.Mode != audit {
+		t.suggest()
+	}
 	t.uploads()
 	t.onlyAsked()
+	t.reached()
 	if r.Mode == audit { // what was seen explains the rules
-		t.reached()
 		t.suggest()
-	} else {
-		t.suggest()
-		t.reached()
 	}
 	t.fetched()
 	t.cached()
