@@ -16,7 +16,7 @@ func hostileTexts() []string {
 		"\x1b[2J\x1b]8;;https://evil.example\x07click\x1b]8;;\x07", "\x9b31m\x90", "a\r\nb\x00c\x7f",
 		"\u202eevil\u2066\u200b\u2028\u0085", "\xff\xfe\xc0\xaf",
 		"|a|b|", "x\\|y|", "`code` ``` ````", "`", "```\n# head\n", "[link](https://evil.example)", "![img](https://evil.example/i.png)",
-		"<https://evil.example>", "www.evil.example https://evil.example user@evil.example", "*a* _b_ ~~c~~ #1 @octocat $x$ :smile:",
+		"<https://evil.example>", "www.evil.example https://evil.example user@evil.example", "*a*", "<b>x", "`[l](https://evil.example)`", "``<img src=x>", "x | [l](https://evil.example) | y", "a@b.co", "www.evil.co", "*a* _b_ ~~c~~ #1 @octocat $x$ :smile:",
 		"</details></code></pre><h1>x</h1>", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"'><svg onload=alert(1)>", "&lt;b&gt;&#60;b&#62;&amp;", "{{.}} {0} ${x} $(x)", "</style><style>*{}",
 		"::error::pwned", "%0A::error::pwned", "x%0Ax\n::set-output name=x::y", "##[error]x", "##vso[task.complete]", "a,line=1::b", "file=x,line=2",
 		"- a: b\n  c: !!python", "key: 'x' # y", "]]>", "<![CDATA[x]]>", "<!--x-->", "--> &x; <?xml?>", "\x0b\x0c\x01\ufffe",
@@ -50,6 +50,15 @@ func told(t testing.TB, s string) Input {
 	}}.build(t)
 }
 
+// lone is a run of one refusal, the place of which is in the headline.
+func lone(t testing.TB, s string) Input {
+	t.Helper()
+	refusal := tls("s1", "collector.example.net", event.Blocked, 0, 0)
+	return scenario{input: Input{Mode: "restrict", Dockerfile: s}, records: []event.Record{
+		{Step: &event.Step{ID: "s1", Command: "make", File: event.Escape(s), Line: 4}}, refusal,
+	}}.build(t)
+}
+
 // forged is a run whose records no Decoder lets through: s raw in every field.
 func forged(t testing.TB, s string) Input {
 	t.Helper()
@@ -67,7 +76,7 @@ func forged(t testing.TB, s string) Input {
 // readers do.
 func harmless(t *testing.T, format, s string) {
 	t.Helper()
-	for name, in := range map[string]Input{"told": told(t, s), "forged": forged(t, s)} {
+	for name, in := range map[string]Input{"told": told(t, s), "lone": lone(t, s), "forged": forged(t, s)} {
 		for _, mode := range []string{"restrict", "audit"} {
 			in.Mode = mode
 			r := Build(in)
