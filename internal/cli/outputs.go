@@ -152,8 +152,16 @@ func (o *outputs) write(out *output, r *report.Report) error {
 	if out.file != nil {
 		if out.file.append {
 			if opts.Room = out.file.room(report.SummaryLimit); opts.Room < summaryRoom {
-				return nil // a full summary is no reason to fail; GitHub would drop all of it
+				// No reason to fail, and GitHub would drop all of it.
+				fmt.Fprintf(o.streams.err, "buildcage: warning: %s is full: no summary is added\n", summaryFile)
+				return nil
 			}
+			whole := render
+			render = func(w io.Writer) error { // apart from what others wrote
+				_, err := io.WriteString(w, "\n")
+				return errors.Join(err, whole(w))
+			}
+			opts.Room--
 		}
 		return out.file.save(render)
 	}

@@ -110,7 +110,8 @@ const fixed = `
 
 Progress, messages and the report as text go to stderr. Only a product goes to
 stdout, and only one: an image id (` + "`-q`" + `), an exported archive (` + "`-o -`" + `), the
-answer of ` + "`--call`" + `, ` + "`--report json`" + `, or the allowlist (` + "`--write -`" + `). With
+answer of ` + "`--call`" + `, ` + "`--report json`" + ` or any other report sent to ` + "`-`" + `, or the
+allowlist (` + "`--write -`" + `). [reports.md](reports.md) has the formats. With
 ` + "`-q`" + ` or ` + "`--progress quiet|none|rawjson`" + ` the report as text appears only when
 something was refused or the record is incomplete, unless ` + "`--report text`" + ` asks for it.
 
