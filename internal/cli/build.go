@@ -43,6 +43,7 @@ type buildFlags struct {
 	http          []string
 	tcp           []string
 	ip            []string
+	knownBlocked  []string
 	reports       []string
 	failOnBlocked bool
 	write         string
@@ -64,6 +65,7 @@ func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
 	flags.StringArrayVar(&f.http, "allow-http", nil, "Allow plain HTTP to `HOST[:PORT]`; repeatable")
 	flags.StringArrayVar(&f.tcp, "allow-tcp", nil, "Allow any TCP protocol to `HOST:PORT`, by name; repeatable")
 	flags.StringArrayVar(&f.ip, "allow-ip", nil, "Allow connections to `ADDRESS:PORT` or NETWORK:PORT; repeatable")
+	flags.StringArrayVar(&f.knownBlocked, "known-blocked", nil, "Expect that `HOST[:PORT]` is refused: it is reported and does not make the exit code 3; repeatable")
 	flags.StringArrayVar(&f.reports, "report", nil, "Write a report as `FORMAT[=FILE]`: text, json, markdown, sarif, junit, html or github (annotations); FILE - is stdout; repeatable; see docs/reports.md")
 	flags.BoolVar(&f.failOnBlocked, "fail-on-blocked", true, "Exit with 3 when the build succeeded but something was refused")
 	flags.StringArrayVar(&f.extraCA, "extra-ca", nil, "`FILE` of PEM certificates that the builder shall trust; repeatable")

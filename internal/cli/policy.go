@@ -44,6 +44,11 @@ func (b *build) loadPolicy() error {
 			}
 		}
 	}
+	for _, text := range b.flags.knownBlocked {
+		if err := cfg.Expect(text); err != nil {
+			return err
+		}
+	}
 	if b.mode == policy.Audit {
 		cfg.Spec.Mode = policy.Audit
 	}

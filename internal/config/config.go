@@ -114,24 +114,9 @@ func (c *Config) Allow(list policy.List, text string) error {
 	if texts == nil {
 		return fmt.Errorf("adding to %s: no such list of rules", list)
 	}
-	var errs policy.Errors
-	var add []policy.Text
-	for _, field := range policy.Split(text) {
-		t := policy.Text{Text: field.Text, Pos: list.Flag()}
-		if _, err := policy.Parse(list, t); err != nil {
-			var one *policy.Error
-			if !errors.As(err, &one) {
-				return err
-			}
-			errs = append(errs, one)
-		}
-		add = append(add, t)
-	}
-	if len(add) == 0 {
-		errs = append(errs, policy.NewError(list.Flag(), "no rule", "write "+list.Flag()+" HOST:PORT"))
-	}
-	if len(errs) > 0 {
-		return errs
+	add, err := flagRules(list, text)
+	if err != nil {
+		return err
 	}
 	*texts = append(*texts, add...)
 	for i := range c.Spec.Steps {
@@ -141,4 +126,35 @@ func (c *Config) Allow(list policy.List, text string) error {
 		}
 	}
 	return nil
+}
+
+// Expect adds known blocked rules as Allow adds others.
+func (c *Config) Expect(text string) error {
+	add, err := flagRules(policy.BlockedRules, text)
+	c.Spec.KnownBlocked = append(c.Spec.KnownBlocked, add...)
+	return err
+}
+
+// flagRules parses the rules of a flag, all or none.
+func flagRules(list policy.List, text string) ([]policy.Text, error) {
+	var errs policy.Errors
+	var add []policy.Text
+	for _, field := range policy.Split(text) {
+		t := policy.Text{Text: field.Text, Pos: list.Flag()}
+		if _, err := policy.Parse(list, t); err != nil {
+			var one *policy.Error
+			if !errors.As(err, &one) {
+				return nil, err
+			}
+			errs = append(errs, one)
+		}
+		add = append(add, t)
+	}
+	if len(add) == 0 {
+		errs = append(errs, policy.NewError(list.Flag(), "no rule", "write "+list.Flag()+" HOST:PORT"))
+	}
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	return add, nil
 }

@@ -226,7 +226,21 @@ func TestAllow(t *testing.T) {
 		t.Error("a refused flag has added rules")
 	}
 	if err := c.Allow(policy.BlockedRules, "a.test"); err == nil {
-		t.Error("there is no flag for known_blocked_rules")
+		t.Error("known_blocked_rules allow something")
+	}
+}
+
+func TestExpect(t *testing.T) {
+	c := Default()
+	if err := c.Expect("a.test *.b.test:443"); err != nil {
+		t.Fatal(err)
+	}
+	want := []policy.Text{{Text: "a.test", Pos: "--known-blocked"}, {Text: "*.b.test:443", Pos: "--known-blocked"}}
+	if diff := cmp.Diff(want, c.Spec.KnownBlocked); diff != "" {
+		t.Error(diff)
+	}
+	if err := c.Expect("c.test d..test"); err == nil || len(c.Spec.KnownBlocked) != 2 {
+		t.Errorf("a bad rule: %v, %v", err, c.Spec.KnownBlocked)
 	}
 }
 

@@ -27,6 +27,8 @@ func (l List) Flag() string {
 		return "--allow-tcp"
 	case IPRules:
 		return "--allow-ip"
+	case BlockedRules:
+		return "--known-blocked"
 	}
 	return ""
 }
