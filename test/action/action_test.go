@@ -127,7 +127,7 @@ func TestBadInputs(t *testing.T) {
 }
 
 // release serves an archive with the recorder in it, and a list of checksums.
-func release(t *testing.T, sums func(real string) string) (url, sum string) {
+func release(t *testing.T, sums func(sum string) string) (url, sum string) {
 	t.Helper()
 	var buf bytes.Buffer
 	z := gzip.NewWriter(&buf)
