@@ -11,9 +11,15 @@ import (
 	"github.com/buildcage/buildcage/internal/runner"
 )
 
+// historyVariable can say that runs are not to be kept.
+const (
+	historyVariable = "BUILDCAGE_HISTORY"
+	historyOff      = "off"
+)
+
 // keep stores the run for "buildcage report". A build never fails for it.
 func (b *build) keep(in report.Input, r *report.Report, result *runner.Result) {
-	if !result.Built {
+	if !result.Built || os.Getenv(historyVariable) == historyOff {
 		return
 	}
 	store, err := history.Open()

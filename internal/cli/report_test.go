@@ -82,6 +82,7 @@ func TestKeptRun(t *testing.T) {
 	for name, end := range map[string]bool{"complete": true, "incomplete": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("XDG_CACHE_HOME", t.TempDir())
+			t.Setenv(historyVariable, "")
 			result := ran(t, end)
 			spec := policy.Spec{Mode: policy.Restrict, Steps: []policy.StepSpec{{Pos: "buildcage.yaml:3:5", Run: "npm *"}}}
 			compiled, err := policy.Compile(spec)
@@ -127,7 +128,13 @@ func TestKeepFails(t *testing.T) {
 	defer errs.Close()
 	b := &build{app: &app{streams: &streams{out: errs, err: errs}}, policy: &policyFile{}}
 	result := ran(t, true)
-	b.keep(report.Input{Records: result.Records}, report.Build(report.Input{Records: result.Records}), result)
+	in := report.Input{Records: result.Records}
+	t.Setenv(historyVariable, historyOff)
+	if b.keep(in, report.Build(in), result); contents(t, errs.Name()) != "" {
+		t.Error("a run is kept that was not to be")
+	}
+	t.Setenv(historyVariable, "")
+	b.keep(in, report.Build(in), result)
 	if text := contents(t, errs.Name()); !strings.HasPrefix(text, "buildcage: warning: ") || strings.Count(text, "\n") != 1 {
 		t.Errorf("stderr: %q", text)
 	}

@@ -158,7 +158,7 @@ func (p phase) run(ctx context.Context, targets []target, total *tally) error {
 		return nil
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Env = append(append(os.Environ(), "BUILDCAGE_HISTORY=off"), p.env...)
 	cmd.Stderr = os.Stderr
 	// go test kills its children when it is interrupted, not when it is killed.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
