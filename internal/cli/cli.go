@@ -97,6 +97,7 @@ func (a *app) commands() []func() (*cobra.Command, error) {
 		a.checkCommand,
 		a.explainCommand,
 		a.diffCommand,
+		a.tightenCommand,
 		a.fmtCommand,
 		a.versionCommand,
 	}
