@@ -193,18 +193,3 @@ func TestDNSOnlyIsPerStep(t *testing.T) {
 		t.Errorf("got %+v", r.DNSOnly)
 	}
 }
-
-func TestCachedStepSaysHowItWasJudged(t *testing.T) {
-	for want, e := range map[string]*Evidence{
-		"never observed: what it did is not known":                             {Verdict: event.EvidenceMissing, Observed: &epoch},
-		"observed on 2026-03-04 05:06 UTC: all of it is allowed today":         {Verdict: event.EvidenceClean, Observed: &epoch},
-		"observed on 2026-03-04 05:06 UTC: it did what today's policy refuses": {Verdict: event.EvidenceViolates, Observed: &epoch},
-	} {
-		if got := judgedAs(e); got != want {
-			t.Errorf("%+v: %q, want %q", e, got, want)
-		}
-	}
-	if got := judgedAs(nil); got != "never observed: what it did is not known" {
-		t.Errorf("without evidence: %q", got)
-	}
-}

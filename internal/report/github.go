@@ -77,7 +77,7 @@ func (a *annotations) collect() {
 		a.command(level, s.ID, "from cache", a.title(s.ID, 80)+": "+judgedAs(s.Evidence))
 	}
 	_, line := a.headline()
-	a.command(levelNotice, "", cmp.Or(string(r.Outcome), "report"), line+" · "+a.totals())
+	a.command(levelNotice, "", cmp.Or(inert(string(r.Outcome)), "report"), line+" · "+a.totals())
 }
 
 // String is what is left within the limits; the summary of the run comes last

@@ -141,14 +141,25 @@ func (s *summary) fromCache() []*Step {
 	return list
 }
 
-// judgedAs says what is known of a cached step.
+// judgedAs says what is known of a cached step, inert.
 func judgedAs(e *Evidence) string {
-	if e == nil || e.Observed == nil || e.Verdict == event.EvidenceMissing {
-		return "never observed: what it did is not known"
+	if e == nil || e.Observed == nil {
+		return "never observed: what it did is not known" + doubt(e)
 	}
 	seen := "observed on " + e.Observed.UTC().Format("2006-01-02 15:04 UTC")
-	if e.Verdict == event.EvidenceViolates {
+	switch e.Verdict {
+	case event.EvidenceClean:
+		return seen + ": all of it is allowed today"
+	case event.EvidenceViolates:
 		return seen + ": it did what today's policy refuses"
 	}
-	return seen + ": all of it is allowed today"
+	return seen + ", but not all that it did is known" + doubt(e)
+}
+
+// doubt is why the evidence is not whole, where that is known.
+func doubt(e *Evidence) string {
+	if e == nil || e.Doubt == "" {
+		return ""
+	}
+	return " (" + end(inert(e.Doubt), maxText) + ")"
 }

@@ -49,7 +49,6 @@ type kind string
 const (
 	foreign kind = "code" // text that may come from the build
 	number  kind = "num"
-	words   kind = "text" // our own
 )
 
 // line is a row of a table; its first cell is the mark.
@@ -218,7 +217,7 @@ func markOf(v event.Verdict) string {
 }
 
 func (p *page) cached() {
-	b := block{Head: []column{{"step", foreign}, {"where", foreign}, {"how it was judged", words}}}
+	b := block{Head: []column{{"step", foreign}, {"where", foreign}, {"how it was judged", foreign}}}
 	for _, s := range p.fromCache() {
 		b.Rows = append(b.Rows, line{"=", []string{p.title(s.ID, maxWidth), p.place(s.ID), judgedAs(s.Evidence)}})
 	}

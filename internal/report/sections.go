@@ -99,6 +99,6 @@ func (t *text) cached() {
 	t.heading("from cache")
 	for _, s := range steps {
 		t.line("  ", t.dim.Render("= "+t.step(s.ID, t.width-4)))
-		t.line("      ", t.dim.Render(judgedAs(s.Evidence)))
+		t.line("      ", t.dim.Render(end(judgedAs(s.Evidence), t.width-6)))
 	}
 }
