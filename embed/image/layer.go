@@ -30,6 +30,7 @@ func rootfs(bin string, roots []byte) []entry {
 		{path: "bin/buildkit-runc", link: "caged"},
 		{path: "usr/share/licenses/git/COPYING", mode: 0o644, data: gitLicence},
 		{path: "usr/share/licenses/git/README", mode: 0o644, data: gitNotice},
+		{path: "bin/buildctl", link: "caged"}, // what buildx calls in a container that it takes for a builder
 		{path: "etc/ssl/certs/ca-certificates.crt", mode: 0o644, data: roots},
 		{path: "etc/passwd", mode: 0o644, data: []byte("root:x:0:0:root:/:/nonexistent\nnobody:x:65534:65534:nobody:/:/nonexistent\n")},
 		{path: "etc/group", mode: 0o644, data: []byte("root:x:0:\nnogroup:x:65534:\n")},

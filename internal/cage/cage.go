@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -34,26 +35,55 @@ func Main(args []string) int {
 		return git.Main(args)
 	}
 	if len(args) == 1 {
-		return supervise.Main()
+		return supervise.Main(false)
 	}
 	ctx := context.Background()
+	client := control.NewClient(contract.ControlSocket)
+	switch args[1] {
+	case contract.CommandStay:
+		return supervise.Main(true)
+	case contract.CommandRegister:
+		return report(client.Register(ctx, os.Stdin, os.Stdout))
+	case contract.CommandInventory:
+		return report(client.Inventory(ctx, os.Stdout))
+	}
+	token, rest, err := buildFlag(args[2:])
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "caged: error: %v\n", err)
+		return usage
+	}
 	switch args[1] {
 	case contract.CommandRuntime:
 		return runtime.Wrapper{}.Main(args[2:])
 	case contract.CommandDialStdio:
-		return report(dialStdio(contract.APISocket, os.Stdin, os.Stdout))
+		socket := contract.APISocket
+		if token != "" {
+			socket = filepath.Join(contract.BuildsDir, token+".sock")
+		}
+		return report(dialStdio(socket, os.Stdin, os.Stdout))
 	case contract.CommandEvents:
-		from, err := fromFlag(args[2:])
+		from, err := fromFlag(rest)
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "caged: error: %v\n", err)
 			return usage
 		}
-		return report(control.NewClient(contract.ControlSocket).Events(ctx, from, os.Stdout))
+		return report(client.Events(ctx, token, from, os.Stdout))
 	case contract.CommandSeal:
-		return report(control.NewClient(contract.ControlSocket).Seal(ctx))
+		return report(client.Seal(ctx, token))
 	}
 	fmt.Fprintf(os.Stderr, "caged: error: unknown command %q\n", args[1])
 	return usage
+}
+
+// buildFlag takes the token of a registered build off the arguments.
+func buildFlag(args []string) (token string, rest []string, err error) {
+	if len(args) == 0 || args[0] != contract.FlagBuild {
+		return "", args, nil
+	}
+	if len(args) < 2 || len(args[1]) != 32 || strings.Trim(args[1], "0123456789abcdef") != "" {
+		return "", nil, errors.New(contract.FlagBuild + " needs the token of a build")
+	}
+	return args[1], args[2:], nil
 }
 
 func report(err error) int {

@@ -30,6 +30,13 @@ const (
 	CABundle = "/run/buildcage/ca.pem"
 	// ImageCABundle is the bundle that the image carries.
 	ImageCABundle = "/etc/ssl/certs/ca-certificates.crt"
+	// BootFile, on the state volume, is the boot configuration of a cage that stays.
+	BootFile = StateDir + "/buildcage-boot.json"
+	// BuildsDir holds the front doors of registered builds.
+	BuildsDir = "/run/buildcage/builds"
+	// RecordsDir, on the state volume, holds the records of registered builds:
+	// they are many, and the file system of a container is memory.
+	RecordsDir = StateDir + "/buildcage-records"
 	// BinDir holds caged, buildkitd, runc and the CNI plugins.
 	BinDir = "/bin"
 )
@@ -40,6 +47,12 @@ const (
 	CommandEvents    = "events"     // journal records on stdout until the end record; --from N
 	CommandSeal      = "seal"       // drain, write the end record, exit 0
 	CommandRuntime   = "buildkit-runc"
+	CommandStay      = "stay"      // PID 1 of a cage that stays: reads BootFile instead of its standard input
+	CommandRegister  = "register"  // a Registration on stdin, a Lease on stdout; the end of stdin ends the build
+	CommandInventory = "inventory" // an Inventory on stdout
+	// FlagBuild, with a Lease's token, makes dial-stdio, events and seal speak of
+	// a registered build instead of the cage's own.
+	FlagBuild = "--build"
 )
 
 // GitDir is where git looks for programs of its own. The commands below are in
@@ -81,6 +94,9 @@ const (
 	LabelRun     = "com.buildcage.run"     // run id
 	LabelSlot    = "com.buildcage.slot"    // slot number as text
 	LabelVersion = "com.buildcage.version" // CLI version
+	LabelName    = "com.buildcage.name"    // of a cage that stays
+	LabelMode    = "com.buildcage.mode"    // its own policy's
+	LabelPolicy  = "com.buildcage.policy"  // digest of that
 )
 
 // Boot is the configuration that the host writes as one JSON line to the
@@ -102,6 +118,10 @@ type Boot struct {
 	MaxParallelism int `json:"max_parallelism,omitempty"`
 	// Resolvers replace the container's own upstream resolvers (ip:port); empty: /etc/resolv.conf.
 	Resolvers []netip.AddrPort `json:"resolvers,omitempty"`
+	// Idle is how long a cage that stays goes on without a build; 0: forever.
+	Idle time.Duration `json:"idle,omitempty"`
+	// CacheMax is how many bytes of BuildKit's cache are kept; 0: BuildKit's default.
+	CacheMax int64 `json:"cache_max,omitempty"`
 }
 
 // BootVersion is the version of Boot that this program speaks.
@@ -130,4 +150,7 @@ const (
 const (
 	ExitOK     = 0
 	ExitFailed = 125
+	// ExitStopped is a cage that stays and was told to stop: when its engine
+	// stops, that starts it again later.
+	ExitStopped = 143
 )

@@ -87,6 +87,9 @@ func (a *attachment) handshake(ctx context.Context, boot contract.Boot, stopped 
 		return contract.Status{}, fmt.Errorf("encoding the boot configuration: %w", err)
 	}
 	go func() { // a cage that does not read blocks this until the stream is closed
+		if boot.Linger { // it has a file
+			return
+		}
 		if _, err := a.stream.Conn.Write(append(line, '\n')); err != nil {
 			fmt.Fprintf(a.log, "writing the boot configuration: %v\n", err)
 		}

@@ -119,7 +119,7 @@ func (c *Cage) boot(ctx context.Context, config Config) error {
 	api := c.engine.Client
 
 	stream, err := api.ContainerAttach(boot, c.ID, client.ContainerAttachOptions{
-		Stream: true, Stdin: true, Stdout: true, Stderr: true,
+		Stream: true, Stdin: !config.Boot.Linger, Stdout: true, Stderr: true,
 	})
 	if err != nil {
 		return fmt.Errorf("attaching to the cage: %w", err)

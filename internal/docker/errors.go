@@ -24,6 +24,7 @@ const (
 	NoNetwork   Kind = "no-network"   // the network asked for does not exist
 	Refused     Kind = "refused"      // the engine will not create or start a cage
 	SlotsTaken  Kind = "slots-taken"  // MaxSlots cages run at once
+	NameTaken   Kind = "name-taken"   // there is such a cage
 	Unspecified Kind = "engine-error" // anything else the engine said
 )
 

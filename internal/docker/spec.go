@@ -52,7 +52,7 @@ func (e *Engine) spec(c Config, facts Facts, slot int) client.ContainerCreateOpt
 			CgroupnsMode:   container.CgroupnsModePrivate,
 			Init:           &init,
 			LogConfig:      container.LogConfig{Type: "none"},
-			Mounts:         []mount.Mount{e.stateVolume(slot)},
+			Mounts:         []mount.Mount{stateVolume(e.VolumeName(slot), contract.LabelSlot, strconv.Itoa(slot))},
 			NetworkMode:    container.NetworkMode(c.Network),
 			ReadonlyRootfs: true,
 			Resources:      container.Resources{PidsLimit: &unlimited},
@@ -78,15 +78,15 @@ func securityOptions(facts Facts) []string {
 	return options
 }
 
-// stateVolume outlives the cage: it is BuildKit's cache for this slot.
-func (e *Engine) stateVolume(slot int) mount.Mount {
+// stateVolume outlives the cage: it is BuildKit's cache for this slot or name.
+func stateVolume(name, label, value string) mount.Mount {
 	return mount.Mount{
 		Type:   mount.TypeVolume,
-		Source: e.VolumeName(slot),
+		Source: name,
 		Target: contract.StateDir,
 		VolumeOptions: &mount.VolumeOptions{
 			NoCopy: true,
-			Labels: map[string]string{contract.Label: "1", contract.LabelSlot: strconv.Itoa(slot)},
+			Labels: map[string]string{contract.Label: "1", label: value},
 		},
 	}
 }

@@ -19,6 +19,7 @@ type Explanation struct {
 
 // Explain judges a target and says why, and what to add where it is refused.
 func (s *Scope) Explain(t Target) Explanation {
+	s = s.Refusing(t)
 	e := Explanation{Target: t, Decision: s.Judge(t)}
 	for _, section := range s.sections {
 		e.Section, e.SectionPos = section.name, section.pos

@@ -1,6 +1,9 @@
 package policy
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Decision is the answer to a Target.
 type Decision struct {
@@ -27,6 +30,7 @@ const (
 type Scope struct {
 	policy   *Policy
 	sections []*section // all of them must allow; none: not restricted
+	also     []*Scope   // of other policies: all of them must allow, too; see Intersect
 }
 
 // Policy is the policy that the scope belongs to.
@@ -34,16 +38,14 @@ func (s *Scope) Policy() *Policy { return s.policy }
 
 // Restricted is false for the builder of a policy without a builder: section:
 // everything is allowed, known_blocked rules included, and recorded.
-func (s *Scope) Restricted() bool { return len(s.sections) > 0 }
+func (s *Scope) Restricted() bool {
+	return len(s.sections) > 0 || slices.ContainsFunc(s.also, (*Scope).Restricted)
+}
 
 // NetworkNone reports that the step has no network at all, in audit too.
 func (s *Scope) NetworkNone() bool {
-	for _, section := range s.sections {
-		if section.none {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.sections, func(x *section) bool { return x.none }) ||
+		slices.ContainsFunc(s.also, (*Scope).NetworkNone)
 }
 
 // MaxUpload is how many bytes the step may send in all, 0: no limit.
@@ -52,6 +54,11 @@ func (s *Scope) MaxUpload() int64 {
 	for _, section := range s.sections {
 		if section.max > 0 && (limit == 0 || section.max < limit) {
 			limit = section.max
+		}
+	}
+	for _, other := range s.also {
+		if most := other.MaxUpload(); most > 0 && (limit == 0 || most < limit) {
+			limit = most
 		}
 	}
 	return limit
@@ -76,11 +83,27 @@ func (s *Scope) Own() bool {
 // plays no part: it is for callers that have another question left to ask
 // when no rule of this protocol matches. A known_blocked target has no match.
 func (s *Scope) Match(t Target) *Rule {
-	if !t.valid() || s.NetworkNone() || s.Restricted() && s.policy.blocked.find(t) != nil {
+	if !t.valid() || s.NetworkNone() {
 		return nil
 	}
-	return s.match(t)
+	var first *Rule
+	for i, part := range s.deciding() {
+		if part.known(t) {
+			return nil
+		}
+		r := part.match(t)
+		if r == nil {
+			return nil
+		}
+		if i == 0 {
+			first = r
+		}
+	}
+	return first
 }
+
+// known says that a known_blocked rule covers the target.
+func (s *Scope) known(t Target) bool { return len(s.sections) > 0 && s.policy.blocked.find(t) != nil }
 
 func (s *Scope) match(t Target) *Rule {
 	list, ok := listOf(t.Protocol)
@@ -103,8 +126,10 @@ func (s *Scope) match(t Target) *Rule {
 // PrivateAllowed reports whether a private address may be dialled: because
 // allow_private covers it or because an IP rule of the scope names it.
 func (s *Scope) PrivateAllowed(a netip.AddrPort) bool {
-	return s.policy.PrivateAllowed(a.Addr()) ||
-		s.Match(Target{Protocol: IP, Addr: a.Addr(), Port: a.Port()}) != nil
+	t := Target{Protocol: IP, Addr: a.Addr(), Port: a.Port()}
+	return !slices.ContainsFunc(s.deciding(), func(part *Scope) bool {
+		return !part.policy.PrivateAllowed(a.Addr()) && (!t.valid() || part.NetworkNone() || part.known(t) || part.match(t) == nil)
+	})
 }
 
 // Judge decides about a target, in this order:
@@ -119,6 +144,22 @@ func (s *Scope) PrivateAllowed(a netip.AddrPort) bool {
 // A target whose name is not canonical, or that has no port, is refused in
 // every mode: it can't have been classified.
 func (s *Scope) Judge(t Target) Decision {
+	first := s.judge(t)
+	for _, other := range s.also {
+		d := other.Judge(t)
+		switch {
+		case !first.Allowed:
+			return first
+		case !d.Allowed:
+			return d
+		}
+		first.Audited = first.Audited || d.Audited
+	}
+	return first
+}
+
+// judge decides for one policy.
+func (s *Scope) judge(t Target) Decision {
 	reason := notAllowed
 	if t.Protocol == IP {
 		reason = ipNotAllowed
@@ -127,9 +168,9 @@ func (s *Scope) Judge(t Target) Decision {
 	switch {
 	case !known || !t.valid():
 		return Decision{Reason: reason}
-	case s.NetworkNone():
-		return Decision{Reason: networkDenied, Pos: s.nonePos()}
-	case !s.Restricted():
+	case s.nonePos() != nil:
+		return Decision{Reason: networkDenied, Pos: *s.nonePos()}
+	case len(s.sections) == 0:
 		return Decision{Allowed: true}
 	}
 	audit := s.policy.spec.Mode == Audit
@@ -142,11 +183,12 @@ func (s *Scope) Judge(t Target) Decision {
 	return Decision{Allowed: audit, Audited: audit, Reason: reason}
 }
 
-func (s *Scope) nonePos() string {
+// nonePos is where network: none stands, nil where it does not.
+func (s *Scope) nonePos() *string {
 	for _, section := range s.sections {
 		if section.none {
-			return section.pos
+			return &section.pos
 		}
 	}
-	return ""
+	return nil
 }

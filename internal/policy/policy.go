@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Protocol is what the proxy found a connection to speak.
@@ -56,6 +57,12 @@ func (p *Policy) PrivateAllowed(a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// Asks says that the policy selects steps by more than their command: by what
+// is known of them only once their build has told.
+func (p *Policy) Asks() bool {
+	return slices.ContainsFunc(p.spec.Steps, func(s StepSpec) bool { return s.Stage != "" || s.Secrets != nil })
 }
 
 // EntryPos is where an entry of steps: stands, empty where that is not known.

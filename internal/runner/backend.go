@@ -36,6 +36,9 @@ type cage interface {
 }
 
 func newBackend(o Options) backend {
+	if o.Stay != nil {
+		return leasing(o)
+	}
 	find := o.Image
 	if find == nil {
 		find = image.Embedded

@@ -28,11 +28,16 @@ type Options struct {
 	Version string                      // of the host program
 	Policy  policy.Spec
 
+	// Stay is a running cage to build in; nil: one for this run alone. What
+	// follows up to Debug is then that of the cage.
+	Stay *docker.Staying
+
 	ExtraCA     []string       // files of PEM certificates that BuildKit shall trust
 	Guard       []netip.Prefix // addresses never to dial, besides the engine's own
 	Network     string         // of the engine for the cage; empty: the default bridge
 	Resolvers   []netip.AddrPort
-	Parallelism int // of BuildKit; 0: its default
+	Parallelism int   // of BuildKit; 0: its default
+	CacheMax    int64 // bytes of BuildKit's cache; 0: its default
 	Debug       bool
 
 	// RecordFile gets the raw record lines as they come, mode 0600; empty: none.

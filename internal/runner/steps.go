@@ -76,6 +76,9 @@ func (r *run) ensureImage(ctx context.Context) (err error) {
 }
 
 func (r *run) collectCAs(context.Context) (err error) {
+	if r.Stay != nil {
+		return nil
+	}
 	r.extraCA, err = gatherCAs(r.ExtraCA)
 	return err
 }
@@ -118,6 +121,7 @@ func (r *run) config(guard []netip.Prefix) docker.Config {
 			ExtraCA:        r.extraCA,
 			Guard:          slices.Concat(guard, r.Guard),
 			MaxParallelism: r.Parallelism,
+			CacheMax:       r.CacheMax,
 			Resolvers:      r.Resolvers,
 		},
 	}

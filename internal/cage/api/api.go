@@ -6,6 +6,7 @@
 //   - only services that a client of BuildKit needs are forwarded;
 //   - calls that ask for entitlements, the host's network, devices or a cgroup
 //     of their own are refused and recorded;
+//   - nobody speaks of a build that came in by another door, where there are several;
 //   - every build that passes is announced, so that its vertices can be watched.
 package api
 
@@ -23,6 +24,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
+	"github.com/buildcage/buildcage/internal/event"
 )
 
 // Server is the front door. BuildKit is required.
@@ -39,6 +42,11 @@ type Server struct {
 	// Explain adds to the message of a build that failed since, "" for nothing;
 	// nil: nobody does.
 	Explain func(since time.Time, message string) string
+	// Owns says whether the clients of this door may speak of a build; nil: of any.
+	Owns func(ref string) bool
+	// Trace is the trace id, as hex, that everything from this door gets, whatever
+	// the client sends: BuildKit hands it on to the steps. Empty: what the client sends.
+	Trace string
 	// Log takes diagnostics; nil: none.
 	Log *slog.Logger
 
@@ -108,8 +116,18 @@ func (s *Server) forward(in grpc.ServerStream, upstream *grpc.ClientConn) error 
 	if !services[service] {
 		return status.Errorf(codes.Unimplemented, "buildcage: %q is not forwarded", method)
 	}
+	if ref := buildOf(in.Context()); ref != "" && !s.owns(ref) {
+		return s.refuse(foreign(method))
+	}
 	call := &call{server: s, method: method, inspect: inspectors[method], began: time.Now()}
 	return call.pipe(in, upstream)
+}
+
+func (s *Server) owns(ref string) bool { return s.Owns == nil || s.Owns(ref) }
+
+// foreign is the refusal to speak of a build of somebody else.
+func foreign(method string) Refusal {
+	return Refusal{Method: method, Reason: event.InvalidRequest, Detail: "the build belongs to another client of the cage"}
 }
 
 func (s *Server) refuse(r Refusal) error {

@@ -3,6 +3,8 @@ package api
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"io"
 	"strings"
@@ -25,7 +27,7 @@ type call struct {
 // pipe copies messages both ways until both sides are done. The status,
 // headers and trailers of buildkitd reach the client unchanged.
 func (c *call) pipe(in grpc.ServerStream, upstream *grpc.ClientConn) error {
-	ctx, cancel := context.WithCancel(outgoing(in.Context()))
+	ctx, cancel := context.WithCancel(outgoing(in.Context(), c.server.Trace))
 	defer cancel()
 	desc := &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
 	out, err := upstream.NewStream(ctx, desc, c.method)
@@ -91,6 +93,11 @@ func (c *call) judge(life, ctx context.Context, f *frame) error {
 		verdict.refusal.Method = c.method
 		return c.server.refuse(*verdict.refusal)
 	}
+	for _, ref := range []string{verdict.ref, verdict.watches} {
+		if ref != "" && !c.server.owns(ref) {
+			return c.server.refuse(foreign(c.method))
+		}
+	}
 	if verdict.watches != "" {
 		select {
 		case c.watches <- verdict.watches:
@@ -154,14 +161,25 @@ func responses(in grpc.ServerStream, out grpc.ClientStream) error {
 }
 
 // outgoing turns the client's metadata into ours.
-func outgoing(ctx context.Context) context.Context {
+func outgoing(ctx context.Context, trace string) context.Context {
 	md, ok := metadata.FromIncomingContext(ctx)
 	if !ok {
-		return ctx
+		md = metadata.MD{}
 	}
 	md = md.Copy()
+	if trace != "" {
+		delete(md, "tracestate")
+		md.Set("traceparent", traceparent(trace))
+	}
 	for _, k := range []string{":authority", "content-type", "user-agent", "grpc-accept-encoding"} {
 		delete(md, k)
 	}
 	return metadata.NewOutgoingContext(ctx, md)
+}
+
+// traceparent is a W3C header value for a new span of trace, sampled.
+func traceparent(trace string) string {
+	var span [8]byte
+	rand.Read(span[:]) // never fails
+	return "00-" + trace + "-" + hex.EncodeToString(span[:]) + "-01"
 }

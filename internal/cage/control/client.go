@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 )
@@ -116,9 +117,11 @@ func (s *Step) Exit(code int) error {
 	return nil
 }
 
-// Events copies records from number from on to w until the end record.
-func (c *Client) Events(ctx context.Context, from uint64, w io.Writer) error {
-	req, err := request(ctx, http.MethodGet, "/v1/events?from="+strconv.FormatUint(from, 10), nil)
+// Events copies records of a build, "" for the cage's own, from number from on
+// to w until the end record.
+func (c *Client) Events(ctx context.Context, token string, from uint64, w io.Writer) error {
+	query := url.Values{"from": {strconv.FormatUint(from, 10)}, "build": {token}}
+	req, err := request(ctx, http.MethodGet, "/v1/events?"+query.Encode(), nil)
 	if err != nil {
 		return err
 	}
@@ -133,9 +136,9 @@ func (c *Client) Events(ctx context.Context, from uint64, w io.Writer) error {
 	return nil
 }
 
-// Seal drains the cage and ends the record.
-func (c *Client) Seal(ctx context.Context) error {
-	req, err := request(ctx, http.MethodPost, "/v1/seal", nil)
+// Seal ends a build, "" for the whole cage, and its record.
+func (c *Client) Seal(ctx context.Context, token string) error {
+	req, err := request(ctx, http.MethodPost, "/v1/seal?"+url.Values{"build": {token}}.Encode(), nil)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/buildcage/buildcage/internal/contract"
 )
 
 // Start says what is about to run.
@@ -62,10 +64,15 @@ type Server struct {
 	// StepLines are what a running step is told; the channel is closed by the
 	// step's exit. Nil, or a nil channel: nothing.
 	StepLines func(id string) <-chan string
-	// Follow writes records from number from on, until the end record.
-	Follow func(ctx context.Context, from uint64, w io.Writer) error
-	Seal   func(context.Context) error
-	Log    *slog.Logger // diagnostics; nil: none
+	// Follow writes records from number from on, until the end record, and Seal
+	// asks for that. They are of the build that token stands for; "": the cage's own.
+	Follow func(ctx context.Context, token string, from uint64, w io.Writer) error
+	Seal   func(ctx context.Context, token string) error
+	// Register lets a build in, until left is called. Nil: nobody is let in.
+	Register func(contract.Registration) (lease contract.Lease, left func(), err error)
+	// Inventory says what goes on; nil: nobody may ask.
+	Inventory func() contract.Inventory
+	Log       *slog.Logger // diagnostics; nil: none
 
 	readers sync.WaitGroup
 }
@@ -107,6 +114,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST /v1/steps", s.step)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/seal", s.seal)
+	mux.HandleFunc("POST /v1/builds", s.build)
+	mux.HandleFunc("GET /v1/inventory", s.inventory)
 	log := s.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -189,13 +198,13 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	defer s.readers.Done()
 	w.Header().Set("Content-Type", "application/jsonl")
 	w.WriteHeader(http.StatusOK)
-	if err := s.Follow(r.Context(), from, flusher{w, http.NewResponseController(w)}); err != nil {
+	if err := s.Follow(r.Context(), r.URL.Query().Get("build"), from, flusher{w, http.NewResponseController(w)}); err != nil {
 		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's way to cut a response, so that the reader does not take this for the end
 	}
 }
 
 func (s *Server) seal(w http.ResponseWriter, r *http.Request) {
-	if err := s.Seal(r.Context()); err != nil {
+	if err := s.Seal(r.Context(), r.URL.Query().Get("build")); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}
 }

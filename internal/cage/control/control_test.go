@@ -136,7 +136,7 @@ func TestEventsAndSeal(t *testing.T) {
 	broken := false
 	sealed := make(chan struct{})
 	c := serve(t, &control.Server{
-		Follow: func(_ context.Context, from uint64, w io.Writer) error {
+		Follow: func(_ context.Context, _ string, from uint64, w io.Writer) error {
 			if from != 7 {
 				t.Errorf("from %d", from)
 			}
@@ -148,16 +148,16 @@ func TestEventsAndSeal(t *testing.T) {
 			_, err := io.WriteString(w, "end\n")
 			return err
 		},
-		Seal: func(context.Context) error { close(sealed); return nil },
+		Seal: func(context.Context, string) error { close(sealed); return nil },
 	})
 	r, w := io.Pipe()
 	failed := make(chan error, 1)
-	go func() { failed <- c.Events(t.Context(), 7, w); w.Close() }()
+	go func() { failed <- c.Events(t.Context(), "", 7, w); w.Close() }()
 	first := make([]byte, 4)
 	if _, err := io.ReadFull(r, first); err != nil || string(first) != "one\n" {
 		t.Fatalf("first record %q, %v: records must not wait for each other", first, err)
 	}
-	if err := c.Seal(t.Context()); err != nil {
+	if err := c.Seal(t.Context(), ""); err != nil {
 		t.Error(err)
 	}
 	rest, err := io.ReadAll(r)
@@ -165,7 +165,7 @@ func TestEventsAndSeal(t *testing.T) {
 		t.Errorf("rest %q, %v", rest, err)
 	}
 	broken = true
-	if err := c.Events(t.Context(), 7, new(bytes.Buffer)); err == nil {
+	if err := c.Events(t.Context(), "", 7, new(bytes.Buffer)); err == nil {
 		t.Error("a broken record looked complete")
 	}
 }

@@ -79,6 +79,9 @@ func judgeConns(conns []event.Conn, scope *policy.Scope) []event.Conn {
 	return judged
 }
 
+// Rejudge says what a policy thinks of a connection that another one let pass.
+func Rejudge(c event.Conn, scope *policy.Scope) event.Conn { return judgeConn(c, scope) }
+
 // judgeConn follows the order of the proxy.
 func judgeConn(c event.Conn, scope *policy.Scope) event.Conn {
 	failed := c.Verdict == event.Failed

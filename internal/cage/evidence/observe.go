@@ -77,6 +77,19 @@ func (o *Observer) See(r event.Record) {
 	}
 }
 
+// Peek returns what the step did so far.
+func (o *Observer) Peek(id string) Run {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	one := o.steps[id]
+	if one == nil {
+		return Run{Cut: true}
+	}
+	run := one.result()
+	run.Conns, run.Drops, run.DNS = slices.Clone(run.Conns), slices.Clone(run.Drops), slices.Clone(run.DNS)
+	return run
+}
+
 // End returns what the step did, and forgets it.
 func (o *Observer) End(id string) Run {
 	o.mu.Lock()

@@ -68,6 +68,9 @@ func New(path string, clock Clock) (*Journal, error) {
 // journal never fails.
 func (j *Journal) Failed() <-chan error { return j.failed }
 
+// Closed is closed when nothing more is recorded: after Seal, or a failure.
+func (j *Journal) Closed() <-chan struct{} { return j.stop }
+
 // Add records r, alone or folded. Number, kind and time are the journal's; r's
 // time counts where it is folded. After Seal, and after a failure, Add does nothing.
 func (j *Journal) Add(r event.Record) {

@@ -40,7 +40,7 @@ func benchProxy(b *testing.B, f func(net.Conn)) string {
 		b.Fatal(err)
 	}
 	s := &proxy.Server{
-		Policy: p, Steps: new(step.Table), Own: func(netip.Addr) bool { return false },
+		Steps: new(step.Table), Own: func(netip.Addr) bool { return false },
 		NameOf: func(netip.Addr) (string, bool) { return "allowed.example.com", true },
 		Dialer: &upstream.Dialer{
 			Lookup: func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{public}, nil },

@@ -88,9 +88,10 @@ func newLab(t *testing.T, spec policy.Spec, options ...func(*proxy.Server)) *lab
 		l.answers[name] = []netip.Addr{public}
 	}
 	guard := policy.NewGuard([]netip.Prefix{netip.MustParsePrefix("192.0.2.99/32")})
+	builder := &step.Step{Step: event.Step{ID: event.BuilderStep}, Scope: p.For(policy.Step{Builder: true}), Builder: true}
 	l.server = &proxy.Server{
-		Policy: p, Steps: new(step.Table), Own: func(netip.Addr) bool { return false },
-		Builder: &step.Step{Step: event.Step{ID: event.BuilderStep}, Scope: p.For(policy.Step{Builder: true})},
+		Steps: new(step.Table), Own: func(netip.Addr) bool { return false },
+		Builder: func(string) *step.Step { return builder },
 		NameOf: func(a netip.Addr) (string, bool) {
 			i := slices.IndexFunc(names(), func(n string) bool { return fakeOf(n) == a })
 			if i < 0 {

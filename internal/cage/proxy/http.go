@@ -134,7 +134,7 @@ func (x *exchange) judge(ev *event.Conn, h *head) bool {
 	if refused != nil {
 		return x.refuse(ev, refused)
 	}
-	d := x.step.Scope.Judge(t)
+	d := x.step.Rules().Judge(t)
 	decide(ev, d)
 	if !d.Allowed {
 		return x.refuse(ev, &refusal{reason: event.Reason(d.Reason), status: 403, hint: hint(t)})

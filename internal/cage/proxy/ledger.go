@@ -51,7 +51,7 @@ func (l *ledger) enter(c *session, limits *Limits) bool {
 	if c.step != nil {
 		u := l.usage[c.step]
 		if u == nil {
-			u = &usage{limit: c.step.Scope.MaxUpload()}
+			u = &usage{limit: c.step.Rules().MaxUpload()}
 			l.usage[c.step] = u
 		}
 		if u.conns >= limits.StepConns {

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"github.com/buildcage/buildcage/internal/event"
 )
 
 const (
@@ -43,7 +41,7 @@ type sample struct {
 
 // metered begins to count a connection of the builder.
 func (c *session) metered() {
-	if c.step == nil || c.step.ID != event.BuilderStep {
+	if c.step == nil || !c.step.Builder {
 		return
 	}
 	host := c.origName

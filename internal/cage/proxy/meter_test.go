@@ -13,7 +13,7 @@ import (
 func TestMeter(t *testing.T) {
 	var s Server
 	open := func(id, name string) *session {
-		c := &session{Server: &s, step: &step.Step{Step: event.Step{ID: id}}, origName: name}
+		c := &session{Server: &s, step: &step.Step{Step: event.Step{ID: id}, Builder: id == event.BuilderStep}, origName: name}
 		c.metered()
 		return c
 	}

@@ -25,15 +25,14 @@ import (
 	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/cage/upstream"
 	"github.com/buildcage/buildcage/internal/event"
-	"github.com/buildcage/buildcage/internal/policy"
 )
 
 // Server is the proxy. The fields down to Record are required; none may change after Serve.
 type Server struct {
-	Policy *policy.Policy
-	Steps  *step.Table
-	// Builder judges the builder's own traffic; its ID is event.BuilderStep.
-	Builder *step.Step
+	Steps *step.Table
+	// Builder says who judges the builder's own traffic to a destination that was
+	// given the name; its ID is event.BuilderStep, its scope may be another at any time.
+	Builder func(name string) *step.Step
 	// Own says whether an address is one of the cage's own: its traffic is the builder's.
 	Own func(netip.Addr) bool
 	// NameOf is the nameserver's memory: the name that it gave a fake address for.

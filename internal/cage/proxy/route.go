@@ -15,9 +15,9 @@ import (
 func (c *session) route() {
 	addr := c.orig.Addr()
 	switch {
-	case c.step.Scope.NetworkNone():
+	case c.step.Rules().NetworkNone():
 		ev := c.event("")
-		ev.RulePos = c.step.Scope.Judge(c.byAddr()).Pos
+		ev.RulePos = c.step.Rules().Judge(c.byAddr()).Pos
 		c.reset(ev, event.NetworkNone, "")
 	case addr == contract.Listen4 || addr == contract.Listen6:
 		c.reset(c.event(""), event.SelfAddress, "")
@@ -39,7 +39,7 @@ func (c *session) route() {
 
 // named routes a connection to a fake address.
 func (c *session) named() {
-	if c.step.Scope.Match(c.byName(policy.TCP)) != nil {
+	if c.step.Rules().Match(c.byName(policy.TCP)) != nil {
 		c.tcp()
 		return
 	}
@@ -67,7 +67,7 @@ func (c *session) named() {
 	case !c.lenient && !c.expected() && len(c.hello) == 0:
 		ev := c.event(policy.TCP)
 		ev.Name = c.origName
-		decide(ev, c.step.Scope.Judge(c.byName(policy.TCP)))
+		decide(ev, c.step.Rules().Judge(c.byName(policy.TCP)))
 		c.reset(ev, event.NotAllowed, "client waits for the server to begin")
 	default:
 		c.reset(c.event(""), event.HelloTimeout, firstBytes(c.hello))
@@ -87,7 +87,7 @@ func (c *session) mayBeAnything() bool {
 
 // expected says that a rule could allow TLS or HTTP to the dialled name.
 func (c *session) expected() bool {
-	scope := c.step.Scope
+	scope := c.step.Rules()
 	return scope.Match(c.byName(policy.TLS)) != nil || scope.Match(c.byName(policy.HTTP)) != nil
 }
 
@@ -109,7 +109,7 @@ func (c *session) unnamed() {
 		c.reset(c.event(policy.IP), event.InternalAddress, "")
 		return
 	}
-	if c.step.Scope.Match(c.byAddr()) != nil {
+	if c.step.Rules().Match(c.byAddr()) != nil {
 		c.ip("")
 		return
 	}
@@ -133,7 +133,7 @@ func (c *session) unnamed() {
 // ip judges the raw address and passes the connection on to it as it is.
 func (c *session) ip(detail string) {
 	ev := c.event(policy.IP)
-	d := c.step.Scope.Judge(c.byAddr())
+	d := c.step.Rules().Judge(c.byAddr())
 	decide(ev, d)
 	if !d.Allowed {
 		c.reset(ev, event.Reason(d.Reason), detail)
@@ -156,7 +156,7 @@ func (c *session) refuseAddr(detail string) {
 func (c *session) tcp() {
 	ev := c.event(policy.TCP)
 	ev.Name = c.origName
-	d := c.step.Scope.Judge(c.byName(policy.TCP))
+	d := c.step.Rules().Judge(c.byName(policy.TCP))
 	decide(ev, d)
 	if !d.Allowed {
 		c.reset(ev, event.Reason(d.Reason), firstBytes(c.hello))
@@ -186,7 +186,7 @@ func (c *session) forsaken(ev *event.Conn, could ...policy.Protocol) {
 		if c.raw {
 			t = c.byAddr()
 		}
-		d := c.step.Scope.Judge(t)
+		d := c.step.Rules().Judge(t)
 		decide(ev, d)
 		if d.Allowed {
 			ev.Verdict, ev.Reason = event.Failed, event.ClientClosed

@@ -99,10 +99,11 @@ func (c *session) crashed(bug any) {
 // has refused and recorded the connection when it returns false.
 func (c *session) identify() bool {
 	remote := addrPort(c.client.RemoteAddr())
-	if c.step = c.Steps.Lookup(remote.Addr()); c.step == nil && c.Own(remote.Addr()) {
-		c.step = c.Builder
-	}
 	orig, err := c.Original(c.client)
+	if c.step = c.Steps.Lookup(remote.Addr()); c.step == nil && c.Own(remote.Addr()) {
+		name, _ := c.NameOf(orig.Addr().Unmap())
+		c.step = c.Builder(name)
+	}
 	switch {
 	case err != nil || orig == addrPort(c.client.LocalAddr()):
 		c.orig = addrPort(c.client.LocalAddr())
@@ -111,7 +112,7 @@ func (c *session) identify() bool {
 			detail = err.Error()
 		}
 		return c.reset(c.event(""), event.SelfAddress, detail)
-	case c.step == nil || c.step.Scope == nil:
+	case c.step == nil || c.step.Rules() == nil:
 		c.orig = orig
 		return c.reset(c.event(""), event.NotAllowed, "source "+remote.Addr().String()+" is no running step")
 	}
@@ -120,7 +121,7 @@ func (c *session) identify() bool {
 	if !c.ledger.enter(c, &c.Limits) {
 		return c.reset(c.event(""), event.Overload, "")
 	}
-	c.lenient = c.Policy.Mode() == policy.Audit || !c.step.Scope.Restricted()
+	c.lenient = c.step.Rules().Lenient()
 	return true
 }
 
@@ -160,7 +161,11 @@ func (c *session) record(ev *event.Conn) {
 func (c *session) emit(ev *event.Conn) {
 	c.recorded = true
 	ev.Process = c.opener.wait(ev.Verdict == event.Blocked)
-	c.Record(event.Record{Time: time.Now(), Kind: event.KindConn, Conn: ev})
+	record := c.Record
+	if c.step != nil && c.step.Record != nil {
+		record = c.step.Record
+	}
+	record(event.Record{Time: time.Now(), Kind: event.KindConn, Conn: ev})
 }
 
 // reset refuses a connection whose protocol has no words for it. It returns false.

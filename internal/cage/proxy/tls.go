@@ -72,7 +72,7 @@ func (c *session) readHello() (sniff.Hello, lookout) {
 }
 
 func (c *session) judgeTLS(ev *event.Conn, hello sniff.Hello) {
-	d := c.step.Scope.Judge(policy.Target{Protocol: policy.TLS, Name: hello.Name, Port: c.orig.Port()})
+	d := c.step.Rules().Judge(policy.Target{Protocol: policy.TLS, Name: hello.Name, Port: c.orig.Port()})
 	decide(ev, d)
 	switch {
 	case !d.Allowed && c.raw:
@@ -81,7 +81,7 @@ func (c *session) judgeTLS(ev *event.Conn, hello sniff.Hello) {
 		c.alert(ev, event.IPNotAllowed, "TLS server name "+hello.Name)
 	case !d.Allowed:
 		c.alert(ev, event.Reason(d.Reason), "")
-	case hello.ECH && !c.lenient && !c.Policy.ECHAllowed():
+	case hello.ECH && !c.lenient && !c.step.Rules().ECHAllowed():
 		c.alert(ev, event.ECHPresent, "")
 	default:
 		if c.origName != hello.Name {

@@ -42,14 +42,14 @@ func (c *session) dial(name string) (*net.TCPConn, error) {
 	}
 	port := c.orig.Port()
 	return c.Dialer.Dial(c.ctx, name, port, func(a netip.Addr) bool {
-		return c.lenient || c.step.Scope.PrivateAllowed(netip.AddrPortFrom(a, port))
+		return c.step.Rules().Lenient() || c.step.Rules().PrivateAllowed(netip.AddrPortFrom(a, port))
 	})
 }
 
 // dialled notes the address, and that it is private where no rule says so.
 func (c *session) dialled(ev *event.Conn, to netip.AddrPort) {
 	ev.Dialled = to
-	if c.Dialer.Check(to.Addr()) == policy.Private && !c.step.Scope.PrivateAllowed(to) {
+	if c.Dialer.Check(to.Addr()) == policy.Private && !c.step.Rules().PrivateAllowed(to) {
 		ev.Flags = append(ev.Flags, flagPrivate)
 	}
 }

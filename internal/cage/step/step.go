@@ -6,18 +6,36 @@ package step
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
 )
 
-// Step is one running step. It is immutable once registered.
+// Step is one running step. It is immutable once registered, but for Narrow.
 type Step struct {
 	event.Step
-	NetNS string        // path of the step's network namespace, as seen by caged
-	PID   int           // of the runtime process, 0 before start
-	Scope *policy.Scope // the rules that judge this step
+	NetNS   string        // path of the step's network namespace, as seen by caged
+	PID     int           // of the runtime process, 0 before start
+	Scope   *policy.Scope // the rules that the step began with
+	Builder bool          // the builder's own traffic, not a step
+	// Record takes what happens to traffic that is told apart here already; nil: by the id.
+	Record func(event.Record)
+
+	narrowed atomic.Pointer[policy.Scope]
 }
+
+// Rules are what judges the step now.
+func (s *Step) Rules() *policy.Scope {
+	if n := s.narrowed.Load(); n != nil {
+		return n
+	}
+	return s.Scope
+}
+
+// Narrow makes scope judge what the step does from now on: somebody else takes
+// its result, too.
+func (s *Step) Narrow(scope *policy.Scope) { s.narrowed.Store(scope) }
 
 // Table maps addresses to steps. The zero value is ready to use.
 type Table struct {

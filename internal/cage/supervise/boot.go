@@ -44,6 +44,9 @@ func (c *cage) configuration(boot context.Context) (contract.Boot, error) {
 	case <-boot.Done():
 		return config, fmt.Errorf("waiting for the boot configuration: %w", context.Cause(boot))
 	}
+	if config.Linger != c.stay {
+		return config, errors.New("reading the boot configuration: it is for another kind of cage")
+	}
 	if !config.Linger {
 		go func() {
 			_, _ = io.Copy(io.Discard, c.in)

@@ -25,6 +25,8 @@ const (
 	cniPool = 4
 	// stopGrace is what buildkitd gets to close its databases.
 	stopGrace = 3 * time.Second
+	// reserved is the part of the cache that old age alone does not remove: one in so many.
+	reserved = 10
 	// connectEvery is the pause between attempts to connect while it starts.
 	connectEvery = 5 * time.Millisecond
 )
@@ -97,7 +99,7 @@ func (p *parts) configureBuildKit() error {
 	if err := os.MkdirAll(filepath.Dir(buildkitConf), 0o700); err != nil {
 		return fmt.Errorf("configuring buildkitd: %w", err)
 	}
-	if err := os.WriteFile(buildkitConf, []byte(daemonConfig(p.plan.IPv6, p.config.MaxParallelism)), 0o600); err != nil {
+	if err := os.WriteFile(buildkitConf, []byte(daemonConfig(p.plan.IPv6, p.config)), 0o600); err != nil {
 		return fmt.Errorf("configuring buildkitd: %w", err)
 	}
 	conflist, err := networkConfig(p.plan.MTU)
@@ -112,7 +114,7 @@ func (p *parts) configureBuildKit() error {
 
 // daemonConfig is buildkitd.toml: one worker, steps in networks of ours only,
 // no listener but the socket, no entitlement.
-func daemonConfig(ipv6 bool, parallelism int) string {
+func daemonConfig(ipv6 bool, config contract.Boot) string {
 	nameservers := fmt.Sprintf("%q", contract.Listen4)
 	if ipv6 {
 		nameservers += fmt.Sprintf(", %q", contract.Listen6)
@@ -132,8 +134,12 @@ func daemonConfig(ipv6 bool, parallelism int) string {
 	line("  cniConfigPath = %q", cniConf)
 	line("  cniBinaryPath = %q", cniBin)
 	line("  cniPoolSize = %d", cniPool)
-	if parallelism > 0 {
-		line("  max-parallelism = %d", parallelism)
+	if config.MaxParallelism > 0 {
+		line("  max-parallelism = %d", config.MaxParallelism)
+	}
+	if config.CacheMax > 0 {
+		line("  maxUsedSpace = %d", config.CacheMax)
+		line("  reservedSpace = %d", config.CacheMax/reserved)
 	}
 	return b.String()
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/buildcage/buildcage/internal/cage/evidence"
+	"github.com/buildcage/buildcage/internal/cage/tenant"
 	"github.com/buildcage/buildcage/internal/cage/vertex"
 	"github.com/buildcage/buildcage/internal/contract"
 	"github.com/buildcage/buildcage/internal/event"
@@ -25,6 +26,9 @@ const (
 // openEvidence finds what earlier cages learned about steps that are in the
 // cache now.
 func (p *parts) openEvidence(context.Context, context.Context) (_ down, err error) {
+	if err := p.emptyRecords(); err != nil {
+		return nil, err
+	}
 	p.evidence, err = evidence.Open(filepath.Join(contract.StateDir, contract.EvidenceDir))
 	return nil, err
 }
@@ -48,7 +52,7 @@ func (p *parts) keep(r running, code int, found []vertex.Vertex) {
 	if p.evidence == nil {
 		return
 	}
-	run.At, run.PolicyDigest = time.Now().UTC(), p.policy.Digest()
+	run.At, run.PolicyDigest = time.Now().UTC(), r.crew.digest()
 	run.Command, run.Secrets, run.Cut = r.step.Command, len(r.step.Secrets) > 0 || secretEnv(found), run.Cut || !settled
 	var err error
 	switch {
@@ -79,39 +83,30 @@ func secretEnv(found []vertex.Vertex) bool {
 
 // cached records a step that the cache answered, and what it did when it ran,
 // as today's policy judges it.
-func (p *parts) cached(v vertex.Vertex, command string) {
+func (p *parts) cached(t *tenant.Tenant, v vertex.Vertex, command, identity string) {
 	s := event.Step{ID: p.registry.id(), Command: command, Cached: true}
 	describe(&s, v)
-	known := p.known(v)
+	known := p.known(v, identity)
 	records, verdict := known.Judge(func(r evidence.Run) *policy.Scope {
-		return p.policy.For(policy.Step{Command: r.Command, Stage: s.Stage, Secrets: r.Secrets})
+		return t.Policy.For(policy.Step{Command: r.Command, Stage: s.Stage, Secrets: r.Secrets})
 	})
 	s.Evidence = &event.Evidence{Verdict: verdict, Runs: len(known.Runs), Doubt: known.Doubt}
 	if n := len(known.Runs); n > 0 {
 		s.Evidence.At, s.Evidence.PolicyDigest = known.Runs[n-1].At, known.Runs[n-1].PolicyDigest
 	}
-	p.journal.Add(event.Record{Kind: event.KindStep, Step: &s})
+	t.Journal.Add(event.Record{Kind: event.KindStep, Step: &s})
 	for _, r := range records {
-		switch {
-		case r.Conn != nil:
-			r.Kind, r.Conn.Step = event.KindConn, s.ID
-		case r.Drop != nil:
-			r.Kind, r.Drop.Step = event.KindDrop, s.ID
-		case r.DNS != nil:
-			r.Kind, r.DNS.Step = event.KindDNS, s.ID
-		}
-		p.journal.Add(r)
+		t.Journal.Add(ofStep(r, s.ID))
 	}
 }
 
 // known is the evidence for a cached vertex. It may be that of a step that has
 // only just ended.
-func (p *parts) known(v vertex.Vertex) evidence.Evidence {
+func (p *parts) known(v vertex.Vertex, key string) evidence.Evidence {
 	if p.evidence == nil {
 		return evidence.Evidence{}
 	}
-	p.vertices.ending.wait(context.Background())
-	key := p.vertices.table.Identity(v)
+	p.vertices.ending.wait(context.Background(), nil)
 	if p.vertices.table.Importing(v.Build) {
 		if err := p.evidence.Doubt(key, event.EscapeMax(v.Name, 200)); err != nil {
 			p.log.Warn("evidence of a step is lost", "step", v.Name, "error", err)

@@ -21,7 +21,7 @@ import (
 func (w *world) records(t *testing.T) []event.Record {
 	t.Helper()
 	var b bytes.Buffer
-	must(t, w.ctl.Events(t.Context(), 1, &b))
+	must(t, w.ctl.Events(t.Context(), "", 1, &b))
 	all, err := event.ReadAll(&b)
 	must(t, err)
 	return all
@@ -62,15 +62,15 @@ func TestCachedStepIsJudged(t *testing.T) {
 	}
 	must(t, running.Exit(0))
 	w.vertices.table.Span("00f067aa0ba902b7", "sha256:1") // it comes after the end
-	w.completed(seen("b2", "sha256:2", true))
-	must(t, w.ctl.Seal(t.Context()))
+	w.completed(w.house, seen("b2", "sha256:2", true))
+	must(t, w.ctl.Seal(t.Context(), ""))
 
 	var got []string
 	for _, r := range w.records(t) {
 		switch {
 		case r.Step != nil && r.Step.Cached:
 			e := r.Step.Evidence
-			if e == nil || e.At.IsZero() || e.PolicyDigest != w.policy.Digest() || e.Runs != 1 {
+			if e == nil || e.At.IsZero() || e.PolicyDigest != w.house.Policy.Digest() || e.Runs != 1 {
 				t.Fatalf("evidence %+v", e)
 			}
 			got = append(got, "step "+r.Step.Stage+" "+string(e.Verdict))
@@ -100,7 +100,7 @@ func TestEvidenceWithoutVertexIsLost(t *testing.T) {
 		running, err := w.ctl.Start(t.Context(), control.Start{Command: "fetch", NetNS: s.Path()}, nil)
 		must(t, err)
 		must(t, running.Exit(code))
-		w.vertices.ending.wait(context.Background())
+		w.vertices.ending.wait(context.Background(), nil)
 		if lost := w.evidence.Look("k").Doubt != ""; lost != (code == 0) {
 			t.Errorf("run %d, exit code %d: lost %v", i, code, lost)
 		}

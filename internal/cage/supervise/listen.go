@@ -11,7 +11,6 @@ import (
 	"github.com/buildcage/buildcage/internal/cage/nameserver"
 	"github.com/buildcage/buildcage/internal/cage/process"
 	"github.com/buildcage/buildcage/internal/cage/proxy"
-	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/cage/upstream"
 	"github.com/buildcage/buildcage/internal/contract"
 	"github.com/buildcage/buildcage/internal/event"
@@ -74,11 +73,7 @@ func (p *parts) serveProxy(context.Context, context.Context) (down, error) {
 		return nil
 	}
 	p.proxy = &proxy.Server{
-		Policy: p.policy, Steps: &p.steps, Process: finder.Find,
-		Builder: &step.Step{
-			Step:  event.Step{ID: event.BuilderStep},
-			Scope: p.policy.For(policy.Step{Builder: true}),
-		},
+		Steps: &p.steps, Process: finder.Find, Builder: p.builder,
 		Own: p.own, NameOf: p.pool.Name, Record: p.record, Logger: p.log,
 		Dialer: &upstream.Dialer{Lookup: resolver.Lookup, Check: guard.Check, Mark: contract.ProxyMark},
 	}
@@ -104,9 +99,8 @@ func (p *parts) serveControl(_, life context.Context) (down, error) {
 	}
 	server := &control.Server{
 		StepStart: p.stepStart, StepExit: p.stepExit, StepLines: p.notices.Lines,
-		Follow: p.journal.Follow,
-		Seal:   func(ctx context.Context) error { return p.seal(ctx, "sealed") },
-		Log:    p.log,
+		Follow: p.follow, Seal: p.sealBuild, Register: p.register, Inventory: p.inventory,
+		Log: p.log,
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(life)) // it outlives the record
 	done := make(chan struct{})

@@ -162,7 +162,7 @@ func get(addr netip.Addr, host string) (status int, body string, err error) {
 func (w *world) summary(t *testing.T) []string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := w.ctl.Events(t.Context(), 1, &b); err != nil {
+	if err := w.ctl.Events(t.Context(), "", 1, &b); err != nil {
 		t.Fatal(err)
 	}
 	var lines []string
@@ -254,7 +254,7 @@ func TestCageEndToEnd(t *testing.T) {
 		t.Error("a step that nobody registered got an answer")
 	}
 	must(t, running.Exit(4))
-	must(t, w.ctl.Seal(t.Context()))
+	must(t, w.ctl.Seal(t.Context(), ""))
 	if _, err := w.ctl.Start(t.Context(), control.Start{Command: "late", NetNS: s.Path()}, nil); err == nil {
 		t.Error("a step started after the record was sealed")
 	}

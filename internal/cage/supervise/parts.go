@@ -22,6 +22,7 @@ import (
 	"github.com/buildcage/buildcage/internal/cage/proxy"
 	"github.com/buildcage/buildcage/internal/cage/selftest"
 	"github.com/buildcage/buildcage/internal/cage/step"
+	"github.com/buildcage/buildcage/internal/cage/tenant"
 	"github.com/buildcage/buildcage/internal/contract"
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
@@ -34,10 +35,13 @@ const foreignPort = contract.NameserverPort + 1
 type parts struct {
 	*cage
 	config    contract.Boot
-	policy    *policy.Policy
+	house     *tenant.Tenant // whose policy and record those of the cage are
+	tenants   tenant.Table
+	activity  activity
+	doors     doors
+	builders  builders
 	resolvers []netip.AddrPort
 	plan      *network.Plan
-	journal   *journal.Journal
 	packets   *firewall.Log
 	firewall  *firewall.Firewall
 	pool      nameserver.Pool
@@ -89,8 +93,11 @@ type down = func(context.Context) error
 
 func (p *parts) compile(context.Context, context.Context) (down, error) {
 	compiled, err := policy.Compile(p.config.Policy)
-	p.policy = compiled
-	return nil, err
+	p.house = &tenant.Tenant{ID: p.config.RunID, Policy: compiled, Trace: tenant.NewTrace()}
+	if err != nil {
+		return nil, err
+	}
+	return nil, p.tenants.Add(p.house)
 }
 
 func (p *parts) reap(_, life context.Context) (down, error) {
@@ -110,22 +117,28 @@ func (p *parts) network(context.Context, context.Context) (_ down, err error) {
 	return nil, nil
 }
 
-func (p *parts) openJournal(_, life context.Context) (_ down, err error) {
-	if p.journal, err = journal.New(contract.JournalFile, journal.Clock{}); err != nil {
-		return nil, err
+func (p *parts) openJournal(_, life context.Context) (down, error) {
+	return nil, p.openRecord(life, p.house, contract.JournalFile, p.config.CLI)
+}
+
+// openRecord starts the record of a tenant.
+func (p *parts) openRecord(life context.Context, t *tenant.Tenant, path, cli string) (err error) {
+	if t.Journal, err = journal.New(path, journal.Clock{}); err != nil {
+		return err
 	}
 	go func() {
 		select {
-		case err := <-p.journal.Failed():
+		case err := <-t.Journal.Failed():
 			p.fail("journal", err)
+		case <-t.Journal.Closed():
 		case <-life.Done():
 		}
 	}()
-	p.journal.Add(event.Record{Kind: event.KindStart, Start: &event.Start{
-		Version: event.Version, RunID: p.config.RunID, Mode: string(p.policy.Mode()),
-		PolicyDigest: p.policy.Digest(), Versions: p.versions(),
+	t.Journal.Add(event.Record{Kind: event.KindStart, Start: &event.Start{
+		Version: event.Version, RunID: t.ID, Mode: string(t.Policy.Mode()),
+		PolicyDigest: t.Policy.Digest(), Versions: p.versions(cli),
 	}})
-	return nil, nil
+	return nil
 }
 
 func (p *parts) closeNetwork(_, life context.Context) (_ down, err error) {
@@ -183,21 +196,22 @@ func (p *parts) seal(ctx context.Context, reason string) error {
 	if p.sealed.Swap(true) {
 		return nil
 	}
+	err := p.evict(ctx, reason)
 	p.stopServing()
 	p.listeners.Wait()
 	drain, cancel := context.WithTimeout(ctx, drainGrace)
 	defer cancel()
 	p.proxy.Drain(drain)
-	p.vertices.watching.wait(drain) // a build that is over has told all about its vertices
-	p.vertices.late.Wait()          // each waits for spanLimit and settleLimit at most
-	counts, err := p.firewall.Counts()
-	if err == nil {
+	p.vertices.watching.wait(drain, nil) // a build that is over has told all about its vertices
+	p.vertices.late.Wait()               // each waits for spanLimit and settleLimit at most
+	counts, countErr := p.firewall.Counts()
+	if countErr == nil {
 		// Of a flood of questions, the nameserver records what it gets to see.
 		if lost := p.packets.Settle(ctx, counts.Logged(), settleGrace) + counts.Flooded; lost > 0 {
-			p.journal.Lost(int64(lost))
+			p.house.Journal.Lost(int64(lost))
 		}
 	} else {
-		reason, err = "failed: "+oneLine(err.Error()), fmt.Errorf("ending the record: %w", err)
+		reason, err = "failed: "+oneLine(countErr.Error()), errors.Join(err, fmt.Errorf("ending the record: %w", countErr))
 	}
-	return errors.Join(err, p.journal.Seal(reason))
+	return errors.Join(err, p.house.Journal.Seal(reason))
 }

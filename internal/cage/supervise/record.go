@@ -1,37 +1,138 @@
 package supervise
 
 import (
+	"slices"
+	"strings"
+	"sync"
+
 	"github.com/buildcage/buildcage/internal/cage/notice"
+	"github.com/buildcage/buildcage/internal/cage/step"
+	"github.com/buildcage/buildcage/internal/cage/tenant"
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
 )
 
-// record takes what happened to a step's traffic: into the journal, into the
-// evidence of the step, and where it was refused into the step's own log.
+// record takes what happened to a step's traffic: into the records of those it
+// runs for, into its evidence, and where it was refused into its own log.
 func (p *parts) record(r event.Record) {
 	if p.ofSelfTest(r) {
 		return
 	}
-	p.journal.Add(r)
-	p.observer.See(r)
-	if r.Conn == nil && r.Drop == nil && r.DNS == nil {
+	var id, name string
+	switch {
+	case r.Conn != nil:
+		id, name = r.Conn.Step, r.Conn.OrigName
+	case r.Drop != nil:
+		id, name = r.Drop.Step, r.Drop.Name
+	case r.DNS != nil:
+		id, name = r.DNS.Step, r.DNS.Name
+	default:
+		tenant.Tell(r, p.house)
 		return
+	}
+	if c := p.registry.crew(id); c != nil {
+		c.tell(r, p.observer.See)
+	} else {
+		tenant.Tell(r, p.fetchers(name)...)
 	}
 	var scope *policy.Scope
-	builder := r.Conn != nil && r.Conn.Step == event.BuilderStep
-	switch {
-	case builder:
-		scope = p.proxy.Builder.Scope
-	case r.Conn != nil && r.Conn.Verdict == event.Blocked:
-		scope = p.registry.scope(r.Conn.Step)
+	if r.Conn != nil && r.Conn.Verdict == event.Blocked {
+		scope = p.registry.scope(id)
 	}
-	step, line := notice.Line(r, scope)
-	if builder {
-		if r.Conn.Protocol == string(policy.HTTP) {
-			p.sources.request(r.Conn)
+	p.notices.Post(notice.Line(r, scope))
+}
+
+// builders are the builder's traffic as the sets of tenants that it may be
+// for. The zero value is ready.
+type builders struct {
+	mu   sync.Mutex
+	sets map[string]*step.Step
+}
+
+// builder judges the builder's own traffic to a name. A connection does not say
+// which build it is for; it may do what all allow that it can be for.
+func (p *parts) builder(name string) *step.Step {
+	whose := p.fetchers(name)
+	ids := make([]string, len(whose))
+	scopes := make([]*policy.Scope, len(whose))
+	for i, t := range whose {
+		ids[i], scopes[i] = t.ID, t.Policy.For(policy.Step{Builder: true})
+	}
+	key := strings.Join(ids, " ")
+	p.builders.mu.Lock()
+	defer p.builders.mu.Unlock()
+	if s := p.builders.sets[key]; s != nil {
+		return s
+	}
+	s := &step.Step{Step: event.Step{ID: event.BuilderStep}, Builder: true, Scope: policy.Intersect(scopes...)}
+	s.Record = func(r event.Record) { p.fetch(r, s.Scope, whose) }
+	if p.builders.sets == nil {
+		p.builders.sets = make(map[string]*step.Step)
+	}
+	p.builders.sets[key] = s
+	return s
+}
+
+// forget drops the sets that a tenant is in.
+func (b *builders) forget(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key := range b.sets {
+		if slices.Contains(strings.Fields(key), id) {
+			delete(b.sets, key)
 		}
-		p.turned.add(r.Conn, line)
+	}
+}
+
+// fetchers are the tenants that the builder may be talking to a name for: those
+// that fetch from it, else all that build.
+func (p *parts) fetchers(name string) []*tenant.Tenant {
+	all := p.tenants.All()
+	if len(all) == 1 {
+		return all
+	}
+	var some []*tenant.Tenant
+	for _, ref := range p.sources.fetching(name) {
+		if t := p.tenants.Of(ref); t != nil && !slices.Contains(some, t) {
+			some = append(some, t)
+		}
+	}
+	if some == nil {
+		some = p.building(all)
+	}
+	return some
+}
+
+// fetch records a connection of the builder.
+func (p *parts) fetch(r event.Record, scope *policy.Scope, whose []*tenant.Tenant) {
+	if p.ofSelfTest(r) {
 		return
 	}
-	p.notices.Post(step, line)
+	tenant.Tell(r, whose...)
+	_, line := notice.Line(r, scope)
+	if r.Conn.Protocol == string(policy.HTTP) {
+		p.sources.request(r.Conn)
+	}
+	p.turned.add(r.Conn, line)
+}
+
+// overreached records that a build has something from a host that its own
+// policy keeps the builder from. It came over a connection that another build
+// may have: those are kept open, and are nobody's.
+func (p *parts) overreached(t *tenant.Tenant, host string) {
+	scope := t.Policy.For(policy.Step{Builder: true})
+	if !p.config.Linger || host == "" || scope.Lenient() {
+		return
+	}
+	for _, target := range []policy.Target{
+		{Protocol: policy.TLS, Name: host, Port: 443}, {Protocol: policy.HTTP, Name: host, Port: 80}, {Protocol: policy.TCP, Name: host, Port: 22},
+	} {
+		if scope.Judge(target).Allowed {
+			return
+		}
+	}
+	t.Journal.Add(event.Record{Kind: event.KindConn, Conn: &event.Conn{
+		Step: event.BuilderStep, Name: host, Port: 443, Protocol: string(policy.TLS), Verdict: event.Blocked, Reason: event.NotAllowed,
+		Flags: []string{flagShared}, Detail: "fetched over a connection that another build may have",
+	}})
 }

@@ -42,7 +42,7 @@ func (p *parts) registerSelfTest(path string) (undo func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &step.Step{Step: event.Step{ID: selftest.Step, Addrs: link.Addrs}, NetNS: path, Scope: p.policy.For(policy.Step{})}
+	s := &step.Step{Step: event.Step{ID: selftest.Step, Addrs: link.Addrs}, NetNS: path, Scope: p.house.Policy.For(policy.Step{})}
 	p.steps.Register(s)
 	return func() {
 		p.steps.Forget(s)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/buildcage/buildcage/internal/cage/proxy"
+	"github.com/buildcage/buildcage/internal/cage/tenant"
 	"github.com/buildcage/buildcage/internal/cage/vertex"
 	"github.com/buildcage/buildcage/internal/event"
 )
@@ -152,10 +153,24 @@ func (s *sources) request(c *event.Conn) {
 }
 
 // fetched records what the builder fetched and sent for a build that is over.
-func (p *parts) fetched(build string) {
+func (p *parts) fetched(t *tenant.Tenant, build string) {
 	for _, src := range p.sources.finish(build, p.proxy.Fetched) {
-		p.journal.Add(event.Record{Kind: event.KindSource, Source: &src})
+		t.Journal.Add(event.Record{Kind: event.KindSource, Source: &src})
+		p.overreached(t, src.Host)
 	}
+}
+
+// fetching are the builds that fetch from a host now.
+func (s *sources) fetching(host string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var refs []string
+	for _, one := range s.all {
+		if n := len(one.times); n > 0 && host != "" && one.host == host && one.times[n-1].to.IsZero() {
+			refs = append(refs, one.build)
+		}
+	}
+	return refs
 }
 
 // attribute gives a source all that the builder moved.

@@ -24,12 +24,14 @@ type registry struct {
 	mu      sync.Mutex
 	last    int
 	running map[string]running
+	crews   map[string]*crew // of running steps, and of those whose last records may come
 }
 
 type running struct {
 	step  *step.Step
 	span  string // that its vertex runs under
 	since time.Time
+	crew  *crew
 }
 
 // id is a new one.
@@ -40,14 +42,41 @@ func (r *registry) id() string {
 	return "s" + strconv.Itoa(r.last)
 }
 
-func (r *registry) add(s *step.Step, span string) {
+func (r *registry) add(s *step.Step, span string, c *crew) {
 	s.ID = r.id()
+	c.step = s
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.running == nil {
-		r.running = make(map[string]running)
+		r.running, r.crews = make(map[string]running), make(map[string]*crew)
 	}
-	r.running[s.ID] = running{s, span, time.Now()}
+	r.running[s.ID] = running{s, span, time.Now(), c}
+	r.crews[s.ID] = c
+}
+
+// crew is that of a step, nil when nothing is known of it any more.
+func (r *registry) crew(id string) *crew {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.crews[id]
+}
+
+// forget drops the crew of a step that has ended.
+func (r *registry) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.crews, id)
+}
+
+// going are the crews of the steps that run.
+func (r *registry) going() []*crew {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []*crew
+	for _, one := range r.running {
+		all = append(all, one.crew)
+	}
+	return all
 }
 
 // scope is what the running step id may do, nil for any other.
@@ -55,7 +84,7 @@ func (r *registry) scope(id string) *policy.Scope {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s, ok := r.running[id]; ok {
-		return s.step.Scope
+		return s.step.Rules()
 	}
 	return nil
 }
@@ -73,11 +102,11 @@ func (p *parts) stepStart(ctx context.Context, start control.Start) (string, err
 	if p.sealed.Load() {
 		return "", errors.New("the record of this cage is closed")
 	}
-	who := p.who(ctx, start)
+	c := p.muster(ctx, start)
 	s := &step.Step{
-		Step:  event.Step{Command: start.Command, Stage: who.Stage, Secrets: start.Secrets},
+		Step:  event.Step{Command: start.Command, Stage: c.stage(), Secrets: start.Secrets},
 		NetNS: start.NetNS, PID: start.PID,
-		Scope: p.policy.For(who),
+		Scope: c.scope(),
 	}
 	if start.NetNS != "" {
 		link, err := network.Join(start.NetNS, p.plan.IPv6)
@@ -89,15 +118,17 @@ func (p *parts) stepStart(ctx context.Context, start control.Start) (string, err
 	if start.NetNS == "" || s.Scope.NetworkNone() {
 		s.Network = "none"
 	}
-	p.registry.add(s, vertex.SpanOf(start.Traceparent))
+	p.registry.add(s, vertex.SpanOf(start.Traceparent), c)
 	if err := p.observe(s.ID, s.Command); err != nil {
 		p.registry.remove(s.ID)
+		p.registry.forget(s.ID)
 		return "", err
 	}
 	p.notices.Open(s.ID)
 	p.finder.Add(s)
 	p.steps.Register(s)
-	p.journal.Add(event.Record{Kind: event.KindStep, Step: &s.Step})
+	c.begin()
+	p.sharers(c) // who came meanwhile
 	return s.ID, nil
 }
 

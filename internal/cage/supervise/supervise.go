@@ -36,6 +36,7 @@ type phase struct {
 type cage struct {
 	in       io.Reader
 	out      io.Writer
+	stay     bool // the configuration must say so, too
 	log      *slog.Logger
 	level    *slog.LevelVar // of log; nil: it stays
 	deadline time.Duration  // for booting
@@ -54,20 +55,29 @@ const (
 	teardownBudget = 8 * time.Second // the engine kills after 10
 )
 
-// Main runs the cage until it ends and returns the exit code of PID 1.
-func Main() int { return start(phases) }
+// Main runs the cage until it ends and returns the exit code of PID 1. A cage
+// that stays has its configuration in a file: the engine may start it again.
+func Main(stay bool) int { return start(phases, stay) }
 
 // start runs a cage that consists of phases, with the process's own streams.
-func start(phases func(*cage, contract.Boot) []phase) int {
+func start(phases func(*cage, contract.Boot) []phase, stay bool) int {
 	level := new(slog.LevelVar)
 	c := &cage{
-		in: os.Stdin, out: os.Stdout, level: level,
+		in: os.Stdin, out: os.Stdout, level: level, stay: stay,
 		log:      slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 		deadline: bootDeadline, budget: teardownBudget,
 		signals: make(chan os.Signal, 8),
 		phases:  phases,
 	}
 	signal.Notify(c.signals, syscall.SIGTERM, syscall.SIGINT)
+	if stay {
+		file, err := os.Open(contract.BootFile)
+		if err != nil {
+			return c.last(fmt.Errorf("opening the boot configuration: %w", err))
+		}
+		defer file.Close()
+		c.in = file
+	}
 	return c.run(context.Background())
 }
 
@@ -94,7 +104,9 @@ func (c *cage) run(ctx context.Context) int {
 	return c.last(err)
 }
 
-func orderly(err error) bool { return errors.Is(err, errStopped) || errors.Is(err, errClientGone) }
+func orderly(err error) bool {
+	return errors.Is(err, errStopped) || errors.Is(err, errClientGone) || errors.Is(err, errIdle)
+}
 
 // obey turns a signal into an orderly stop.
 func (c *cage) obey(life context.Context) {
@@ -182,6 +194,9 @@ func safely(f func() error) (err error) {
 func (c *cage) last(err error) int {
 	if orderly(err) {
 		c.say(contract.Status{State: contract.StateStopped})
+		if c.stay && errors.Is(err, errStopped) {
+			return contract.ExitStopped
+		}
 		return contract.ExitOK
 	}
 	status := contract.Status{State: contract.StateFailed, Error: oneLine(err.Error())}

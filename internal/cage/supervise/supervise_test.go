@@ -106,27 +106,31 @@ func two(r *rig) []phase { return []phase{r.part("a"), r.part("b")} }
 func TestOrderlyEnds(t *testing.T) {
 	for name, test := range map[string]struct {
 		config string
+		stay   bool
 		end    func(*rig)
+		code   int
 	}{
-		"signal":              {config, func(r *rig) { r.signals <- syscall.SIGTERM }},
-		"client gone":         {config, func(r *rig) { r.stdin.Close() }},
-		"lingers, and signal": {strings.Replace(config, `"run_id"`, `"linger":true,"run_id"`, 1), func(r *rig) { r.stdin.Close(); r.signals <- syscall.SIGINT }},
+		"signal":              {config, false, func(r *rig) { r.signals <- syscall.SIGTERM }, contract.ExitOK},
+		"client gone":         {config, false, func(r *rig) { r.stdin.Close() }, contract.ExitOK},
+		"lingers, and signal": {strings.Replace(config, `"run_id"`, `"linger":true,"run_id"`, 1), true, func(r *rig) { r.stdin.Close(); r.signals <- syscall.SIGINT }, contract.ExitStopped},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, two)
+			r.stay = test.stay
 			r.start()
 			r.configure(t, test.config)
 			if s := r.next(t); s.State != contract.StateReady {
 				t.Fatalf("status %+v", s)
 			}
 			test.end(r)
-			r.finish(t, contract.Status{State: contract.StateStopped}, contract.ExitOK, "up a", "up b", "down b", "down a")
+			r.finish(t, contract.Status{State: contract.StateStopped}, test.code, "up a", "up b", "down b", "down a")
 		})
 	}
 }
 
 func TestLingerIgnoresEndOfInput(t *testing.T) {
 	r := newRig(t, two)
+	r.stay = true
 	r.start()
 	r.configure(t, strings.Replace(config, `"run_id"`, `"linger":true,"run_id"`, 1))
 	r.next(t)
@@ -138,6 +142,9 @@ func TestLingerIgnoresEndOfInput(t *testing.T) {
 	}
 	r.signals <- syscall.SIGTERM
 	r.next(t)
+	if code := <-r.code; code != contract.ExitStopped {
+		t.Errorf("a stopped cage that stays ended with %d: its engine would not start it again", code)
+	}
 }
 
 // daemon is a phase that runs a shell script like the real one runs buildkitd.
@@ -272,7 +279,7 @@ func TestDaemonConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := daemonConfig(true, 3) + "\n" + string(conflist) + "\n"
+	got := daemonConfig(true, contract.Boot{MaxParallelism: 3}) + "\n" + string(conflist) + "\n"
 	const file = "testdata/buildkit.golden"
 	if *update {
 		if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(file, []byte(got), 0o644)); err != nil {

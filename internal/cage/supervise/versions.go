@@ -10,8 +10,8 @@ import (
 	"github.com/buildcage/buildcage/internal/contract"
 )
 
-func (p *parts) versions() map[string]string {
-	v := map[string]string{"cli": p.config.CLI}
+func (p *parts) versions(cli string) map[string]string {
+	v := map[string]string{"cli": cli}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		v["caged"], v["go"] = info.Main.Version, info.GoVersion
 	}

@@ -1,10 +1,10 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/buildcage/buildcage/internal/cage/api"
 	"github.com/buildcage/buildcage/internal/cage/control"
+	"github.com/buildcage/buildcage/internal/cage/tenant"
 	"github.com/buildcage/buildcage/internal/cage/vertex"
 	"github.com/buildcage/buildcage/internal/contract"
 	"github.com/buildcage/buildcage/internal/event"
@@ -25,6 +26,7 @@ import (
 // vertices links steps to the builds they belong to.
 type vertices struct {
 	table vertex.Table
+	ran   ran
 	spans string // address of the span receiver, host:port
 	late  sync.WaitGroup
 	// ending are the steps that have ended and whose evidence is not kept yet.
@@ -74,23 +76,9 @@ func (p *parts) serveAPI(_, life context.Context) (down, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	server := &api.Server{
-		BuildKit: contract.BuildKitSocket, Log: p.log,
-		Refused: func(r api.Refusal) {
-			p.journal.Add(event.Record{Kind: event.KindConn, Conn: &event.Conn{
-				Step: event.BuilderStep, Verdict: event.Blocked, Reason: r.Reason, Detail: event.Escape(r.Detail),
-			}})
-		},
-		Solving: func(ref string) {
-			done := p.vertices.watching.enter()
-			go func() {
-				defer done()
-				p.watchBuild(life, cc, ref)
-			}()
-		},
-		Importing: p.vertices.table.Imports,
-		Explain:   p.turned.explain,
-	}
+	p.doors.cc, p.doors.life = cc, life
+	server := p.door(p.house)
+	p.activity.begin(p.config, p.end)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -99,26 +87,60 @@ func (p *parts) serveAPI(_, life context.Context) (down, error) {
 	return func(context.Context) error { <-done; return cc.Close() }, nil
 }
 
-func (p *parts) watchBuild(life context.Context, cc *grpc.ClientConn, ref string) {
+// door is the front door of a tenant: what comes in there is the tenant's.
+func (p *parts) door(t *tenant.Tenant) *api.Server {
+	return &api.Server{
+		BuildKit: contract.BuildKitSocket, Log: p.log, Trace: t.Trace,
+		Owns: func(ref string) bool { return p.tenants.Claim(ref, t) },
+		Refused: func(r api.Refusal) {
+			t.Journal.Add(event.Record{Kind: event.KindConn, Conn: &event.Conn{
+				Step: event.BuilderStep, Verdict: event.Blocked, Reason: r.Reason, Detail: event.Escape(r.Detail),
+			}})
+		},
+		Solving: func(ref string) {
+			done, idle := p.vertices.watching.enter(t), func() {}
+			if t == p.house {
+				idle = p.activity.enter()
+			}
+			go func() {
+				defer idle()
+				defer done()
+				p.watchBuild(p.doors.life, p.doors.cc, t, ref)
+			}()
+		},
+		Importing: p.vertices.table.Imports,
+		Explain:   p.turned.explain,
+	}
+}
+
+func (p *parts) watchBuild(life context.Context, cc *grpc.ClientConn, t *tenant.Tenant, ref string) {
 	err := p.vertices.table.Watch(life, cc, ref, func(before, now vertex.Vertex) {
+		p.heard(now)
 		if before.Completed.IsZero() && !now.Completed.IsZero() {
-			p.completed(now)
+			p.completed(t, now)
 		}
 		p.sources.note(now)
 	})
-	p.fetched(ref)
+	p.fetched(t, ref)
 	if err != nil && life.Err() == nil {
 		p.log.Warn("following a build", "error", err)
 	}
 }
 
 // completed records what never becomes a step: RUN instructions that the cache
-// answered.
-func (p *parts) completed(v vertex.Vertex) {
+// answered, or a result that another build had just made.
+func (p *parts) completed(t *tenant.Tenant, v vertex.Vertex) {
 	name := vertex.ParseName(v.Name)
 	command, run := name.Run()
-	if run && v.Cached {
-		p.cached(v, command)
+	switch {
+	case !run:
+	case v.Cached:
+		p.cached(t, v, command, p.vertices.table.Identity(v))
+	case p.config.Linger && v.Error == "":
+		p.vertices.ending.wait(context.Background(), nil)
+		if identity, told := p.vertices.ran.told(v.Digest, t); !told {
+			p.cached(t, v, command, cmp.Or(identity, p.vertices.table.Identity(v)))
+		}
 	}
 }
 
@@ -130,28 +152,6 @@ func describe(s *event.Step, v vertex.Vertex) {
 	for _, env := range name.SecretEnv() {
 		if env = "$" + event.Escape(env); !slices.Contains(s.Secrets, env) {
 			s.Secrets = append(slices.Clone(s.Secrets), env)
-		}
-	}
-}
-
-// who is what the policy selects steps by, as far as it is known at the start
-// of a step. What several instructions with that command do not agree on, or
-// what is not heard of in time, is not known: the policy then assumes the worst.
-func (p *parts) who(ctx context.Context, start control.Start) policy.Step {
-	asked := slices.ContainsFunc(p.config.Policy.Steps, func(s policy.StepSpec) bool { return s.Stage != "" || s.Secrets != nil })
-	ctx, cancel := context.WithTimeout(ctx, stageLimit)
-	defer cancel()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		step, known := identify(start, p.vertices.table.Pending())
-		if known || !asked {
-			return step
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return step
 		}
 	}
 }
@@ -195,7 +195,7 @@ func identify(start control.Start, pending []vertex.Vertex) (s policy.Step, know
 // ended records the end of a step, with its vertex if that becomes known in
 // time: spans are reported when they are over.
 func (p *parts) ended(s event.Step, r running) {
-	done := p.vertices.ending.enter()
+	done := p.vertices.ending.enter(nil)
 	p.vertices.late.Go(func() {
 		defer done()
 		var found []vertex.Vertex
@@ -204,11 +204,17 @@ func (p *parts) ended(s event.Step, r running) {
 				found = p.vertices.table.ByDigest(digest)
 			}
 		}
-		if n := len(found); n > 0 {
-			describe(&s, found[n-1])
+		for _, v := range found { // who had it in common and was not heard of before
+			if t := p.tenants.Of(v.Build); t != nil && (v.Completed.IsZero() || v.Completed.After(r.since)) {
+				p.join(r.crew, t)
+			}
 		}
-		p.journal.Add(event.Record{Kind: event.KindStep, Step: &s})
+		r.crew.end(s, found, p.tenants.Of)
+		if len(found) > 0 {
+			p.vertices.ran.note(found[0].Digest, p.vertices.table.Identity(found[0]), r.crew.tenants())
+		}
 		p.keep(r, *s.Exit, found)
+		time.AfterFunc(lateGrace, func() { p.registry.forget(s.ID) })
 	})
 }
 
@@ -216,17 +222,18 @@ func (p *parts) ended(s event.Step, r running) {
 // value is ready.
 type gate struct {
 	mu     sync.Mutex
-	inside map[chan struct{}]struct{}
+	inside map[chan struct{}]*tenant.Tenant
 }
 
-func (g *gate) enter() (leave func()) {
+// enter is for a tenant, or for nobody in particular.
+func (g *gate) enter(t *tenant.Tenant) (leave func()) {
 	one := make(chan struct{})
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.inside == nil {
-		g.inside = make(map[chan struct{}]struct{})
+		g.inside = make(map[chan struct{}]*tenant.Tenant)
 	}
-	g.inside[one] = struct{}{}
+	g.inside[one] = t
 	return func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -235,9 +242,15 @@ func (g *gate) enter() (leave func()) {
 	}
 }
 
-func (g *gate) wait(ctx context.Context) {
+// wait is for those of one tenant, or for all.
+func (g *gate) wait(ctx context.Context, whose *tenant.Tenant) {
 	g.mu.Lock()
-	all := slices.Collect(maps.Keys(g.inside))
+	var all []chan struct{}
+	for one, t := range g.inside {
+		if whose == nil || t == whose {
+			all = append(all, one)
+		}
+	}
 	g.mu.Unlock()
 	for _, one := range all {
 		select {

@@ -49,6 +49,15 @@ func (t *Table) spansOf(data *trace.TracesData) {
 	}
 }
 
+// TraceOf returns the trace id of a W3C traceparent header value, or "".
+func TraceOf(traceparent string) string {
+	parts := strings.Split(traceparent, "-")
+	if len(parts) != 4 || len(parts[1]) != 32 {
+		return ""
+	}
+	return parts[1]
+}
+
 // SpanOf returns the span id of a W3C traceparent header value, or "".
 func SpanOf(traceparent string) string {
 	parts := strings.Split(traceparent, "-")

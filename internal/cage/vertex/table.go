@@ -2,6 +2,7 @@ package vertex
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -116,6 +117,13 @@ func (t *Table) Pending() []Vertex {
 		}
 	}
 	return all
+}
+
+// Going are the builds that have not ended.
+func (t *Table) Going() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(t.order), func(ref string) bool { return t.builds[ref].done })
 }
 
 // ByDigest returns every build's vertex with that digest. More than one means
