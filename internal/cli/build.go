@@ -33,7 +33,9 @@ type build struct {
 	policy      *policyFile
 	lent        []string // named contexts that are images of the engine
 	outputs     *outputs
-	write       *target // of the allowlist; nil: none
+	write       *target         // of the allowlist; nil: none
+	stay        *docker.Staying // to build in; nil: a cage of its own
+	cacheMax    int64
 }
 
 // buildFlags are ours; buildx has its own.
@@ -57,6 +59,8 @@ type buildFlags struct {
 	resolvers     []string
 	events        string
 	builder       string
+	cage          string
+	cacheMax      string
 }
 
 func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
@@ -71,6 +75,8 @@ func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
 	flags.StringArrayVar(&f.extraCA, "extra-ca", nil, "`FILE` of PEM certificates that the builder shall trust; repeatable")
 	flags.BoolVarP(&f.debug, "debug", "D", false, "Show the cage's diagnostics and more of buildx")
 	flags.StringVar(&f.network, "cage-network", "", "`NETWORK` of the engine to put the cage on")
+	flags.StringVar(&f.cage, "cage", "", "Build in the running cage `NAME`; new: in one for this build alone (default: the cage that BUILDX_BUILDER names, else new)")
+	flags.StringVar(&f.cacheMax, "cache-max", defaultCacheMax, "Keep at most `SIZE` of build cache")
 	flags.StringVar(&f.builder, "builder", "", "Not available: the cage is the builder")
 	flags.StringArrayVar(&f.resolvers, "cage-resolver", nil, "Resolver of the cage, as `ADDRESS:PORT`, instead of the engine's; repeatable")
 	flags.StringVar(&f.events, "events", "", "Keep the record itself, line by line as it comes, in `FILE`")
@@ -150,6 +156,9 @@ func (b *build) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := b.chooseCage(ctx, engine); err != nil {
+		return err
+	}
 	result := b.runCage(ctx, engine)
 	if result, err = b.again(ctx, result, func(ctx context.Context) *runner.Result { return b.runCage(ctx, engine) }); err != nil {
 		return err
@@ -163,6 +172,8 @@ func (b *build) runCage(ctx context.Context, engine *docker.Engine) *runner.Resu
 	defer progress.clear()
 	return runner.Run(ctx, runner.Options{
 		Engine:      engine,
+		Stay:        b.stay,
+		CacheMax:    b.cacheMax,
 		Image:       b.image,
 		Version:     b.versions().Version,
 		Policy:      b.policy.spec,
@@ -199,6 +210,10 @@ func (b *build) checkFlags() error {
 			return usagef("write it as address:port, for example 192.0.2.53:53", "--cage-resolver %q is no address with a port", text)
 		}
 		b.resolvers = append(b.resolvers, at)
+	}
+	var err error
+	if b.cacheMax, err = parseSize(b.flags.cacheMax); err != nil {
+		return err
 	}
 	if err := b.buildx.Check(); err != nil {
 		return err

@@ -99,6 +99,12 @@ func (a *app) commands() []func() (*cobra.Command, error) {
 		a.diffCommand,
 		a.tightenCommand,
 		a.fmtCommand,
+		a.upCommand,
+		a.downCommand,
+		a.lsCommand,
+		a.logsCommand,
+		a.envCommand,
+		a.pruneCommand,
 		a.versionCommand,
 	}
 }

@@ -3,6 +3,7 @@ package docker
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
@@ -92,6 +93,12 @@ func stateVolume(name, label, value string) mount.Mount {
 }
 
 func (e *Engine) containerName(slot int) string { return fmt.Sprintf("%s-%d", e.prefix(), slot) }
+
+// IsSlotVolume reports whether a volume is that of a temporary cage.
+func (e *Engine) IsSlotVolume(name string) bool {
+	number, ok := strings.CutPrefix(name, e.prefix()+"-state-")
+	return ok && number != "" && strings.Trim(number, "0123456789") == ""
+}
 
 // VolumeName is the state volume of a slot.
 func (e *Engine) VolumeName(slot int) string { return fmt.Sprintf("%s-state-%d", e.prefix(), slot) }

@@ -214,4 +214,6 @@ func (c *Cage) Close() {
 }
 
 // RemoveStay ends a cage that stays.
-func (e *Engine) RemoveStay(ctx context.Context, s *Staying) error { return e.removeContainer(ctx, s.ID) }
+func (e *Engine) RemoveStay(ctx context.Context, s *Staying) error {
+	return e.removeContainer(ctx, s.ID)
+}

@@ -22,21 +22,42 @@ const PruneGrace = 10 * time.Minute
 // Prune removes the cage images of other versions that no container uses:
 // those of img's repository, and those that lost their tag.
 func Prune(ctx context.Context, api client.ImageAPIClient, img Image) error {
+	others, err := Old(ctx, api, img)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, names := range others {
+		problems = append(problems, remove(ctx, api, names))
+	}
+	return errors.Join(problems...)
+}
+
+// Old are the images that Prune would remove where no container uses them: the
+// names of each, or its id.
+func Old(ctx context.Context, api client.ImageAPIClient, img Image) ([][]string, error) {
 	list, err := api.ImageList(ctx, client.ImageListOptions{
 		Filters: make(client.Filters).Add("label", contract.Label+"=1"),
 	})
 	if err != nil {
-		return fmt.Errorf("listing cage images: %w", err)
+		return nil, fmt.Errorf("listing cage images: %w", err)
 	}
-	var problems []error
+	var others [][]string
 	for _, other := range list.Items {
 		names, ours := namesOf(other, repository(img.Tag))
 		if !ours || slices.Contains(img.IDs, other.ID) {
 			continue
 		}
-		problems = append(problems, remove(ctx, api, other.ID, names))
+		got, err := api.ImageInspect(ctx, other.ID)
+		switch {
+		case errdefs.IsNotFound(err):
+		case err != nil:
+			return nil, fmt.Errorf("listing cage images: %w", err)
+		case time.Since(got.Metadata.LastTagTime) >= PruneGrace:
+			others = append(others, names)
+		}
 	}
-	return errors.Join(problems...)
+	return others, nil
 }
 
 func repository(tag string) string {
@@ -64,11 +85,7 @@ func namesOf(other image.Summary, repo string) (names []string, ours bool) {
 
 // remove leaves alone what a container uses: without force the engine refuses,
 // and that is no problem.
-func remove(ctx context.Context, api client.ImageAPIClient, id string, names []string) error {
-	got, err := api.ImageInspect(ctx, id)
-	if err != nil || time.Since(got.Metadata.LastTagTime) < PruneGrace {
-		return ignore(err)
-	}
+func remove(ctx context.Context, api client.ImageAPIClient, names []string) error {
 	for _, name := range names {
 		if _, err := api.ImageRemove(ctx, name, client.ImageRemoveOptions{PruneChildren: true}); err != nil {
 			return ignore(err)

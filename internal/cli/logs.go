@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/buildcage/buildcage/internal/contract"
+	"github.com/buildcage/buildcage/internal/docker"
+	"github.com/buildcage/buildcage/internal/event"
+)
+
+func (a *app) logsCommand() (*cobra.Command, error) {
+	var follow, asJSON, diagnostics bool
+	cmd := a.stayCommand("logs [NAME]", "Show what plain builds did in a cage that stays", `Show the record of the cage itself: what the steps of plain docker buildx builds
+reached and were refused. Builds of buildcage have records of their own; see
+buildcage report. Of a cage that does not run, and with --diagnostics, its
+diagnostics are shown.`, func(ctx context.Context, s *stays, name string) error {
+		cage, err := s.one(ctx, name)
+		if err != nil {
+			return err
+		}
+		if diagnostics || !cage.Running() {
+			return s.engine.Log(ctx, cage, follow, s.streams.out)
+		}
+		return s.logs(ctx, cage, follow, asJSON)
+	})
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "Go on until interrupted")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the records as they are, one JSON object a line")
+	cmd.Flags().BoolVar(&diagnostics, "diagnostics", false, "Show the cage's diagnostics instead")
+	return cmd, nil
+}
+
+// quiet is how long a record that is not followed may be silent before it is
+// taken for read.
+const quiet = 300 * time.Millisecond
+
+// logs prints the records, those to come included when follow is set.
+func (s *stays) logs(ctx context.Context, cage *docker.Staying, follow, asJSON bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r, w := io.Pipe()
+	asked := make(chan error, 1)
+	go func() {
+		err := s.ask(ctx, cage, w, contract.CommandEvents)
+		w.CloseWithError(err)
+		asked <- err
+	}()
+	var silent *time.Timer
+	if !follow {
+		silent = time.AfterFunc(askTime, cancel)
+	}
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 2*event.MaxRecord)
+	for lines.Scan() {
+		if silent != nil {
+			silent.Reset(quiet)
+		}
+		text := lines.Text()
+		if !asJSON {
+			text = logLine(lines.Bytes())
+		}
+		if text == "" {
+			continue
+		}
+		if _, err := fmt.Fprintln(s.streams.out, text); err != nil {
+			return err
+		}
+	}
+	cancel()
+	if err := <-asked; err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// logLine is a record for a person. Everything in it may be hostile.
+func logLine(raw []byte) string {
+	var r event.Record
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return "unreadable record"
+	}
+	return event.Clean(r.Time.Local().Format("15:04:05.000") + "  " + describeRecord(&r))
+}
+
+func describeRecord(r *event.Record) string {
+	switch {
+	case r.Start != nil:
+		return "start   " + r.Start.Mode + ", policy " + short(r.Start.PolicyDigest)
+	case r.Step != nil && r.Step.Exit != nil:
+		return fmt.Sprintf("exit %-3d step %s %s", *r.Step.Exit, r.Step.ID, r.Step.Command)
+	case r.Step != nil && r.Step.Cached:
+		return "cached  step " + r.Step.ID + " " + r.Step.Command
+	case r.Step != nil:
+		return "begin   step " + r.Step.ID + " " + r.Step.Command
+	case r.Conn != nil:
+		c := r.Conn
+		parts := []string{fmt.Sprintf("%-7s step %s %s", c.Verdict, c.Step, c.Protocol), at(c), string(c.Reason), c.Detail}
+		return strings.Join(strings.Fields(strings.Join(parts, " ")), " ")
+	case r.DNS != nil:
+		return strings.TrimSpace("dns     step " + r.DNS.Step + " " + r.DNS.Type + " " + r.DNS.Name + " " + string(r.DNS.Reason))
+	case r.Drop != nil:
+		return "refused step " + r.Drop.Step + " " + r.Drop.Protocol + " " + r.Drop.Dest.String()
+	case r.Source != nil:
+		return "source  " + r.Source.Ref + " " + r.Source.Host
+	case r.End != nil:
+		return "end     " + r.End.Reason
+	}
+	return string(r.Kind)
+}
+
+func at(c *event.Conn) string {
+	port := strconv.Itoa(int(c.Port))
+	switch {
+	case c.Name != "":
+		return net.JoinHostPort(c.Name, port)
+	case c.OrigName != "":
+		return net.JoinHostPort(c.OrigName, port)
+	case c.Orig.IsValid():
+		return c.Orig.String()
+	}
+	return ""
+}
