@@ -98,6 +98,7 @@ func (a *app) commands() []func() (*cobra.Command, error) {
 		a.explainCommand,
 		a.diffCommand,
 		a.tightenCommand,
+		a.importCommand,
 		a.fmtCommand,
 		a.upCommand,
 		a.downCommand,
