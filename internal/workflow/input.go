@@ -125,17 +125,17 @@ func (im *importer) add(l policy.List, rule string) {
 
 func (im *importer) refused(l policy.List, w word, err error) {
 	hint := "write a rule that means the same"
-	if h, ok := err.(interface{ Hint() string }); ok && h.Hint() != "" { //nolint:errorlint // Parse's contract
+	if h, ok := err.(interface{ Hint() string }); ok && h.Hint() != "" {
 		hint = h.Hint()
 	}
 	msg := strings.TrimPrefix(err.Error(), fmt.Sprintf("rule %q: ", w.text))
 	im.note(w.line, w.text, "is not carried over into "+string(l)+": "+msg, hint)
 }
 
-// anchored reports whether an expression says itself that it covers all.
+// anchored reports whether an expression says itself that it covers all: one
+// alternative between ^ and $. Where that is hard to see it says no.
 func anchored(regex string) bool {
-	return strings.HasPrefix(regex, "^") && strings.HasSuffix(regex, "$") && !strings.HasSuffix(regex, `\$`) && !strings.Contains(regex, "|") ||
-		regexp.MustCompile(`^\^[^|]*(\([^()]*\)[^|]*)*\$$`).MatchString(regex)
+	return !strings.HasSuffix(regex, `\$`) && regexp.MustCompile(`^\^[^|]*(\([^()]*\)[^|]*)*\$$`).MatchString(regex)
 }
 
 // addresses: a wildcard in the last octets is a network.
