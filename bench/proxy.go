@@ -26,6 +26,8 @@ func proxyRows() []measure[*arena.Arena] {
 		{"connect", connections},
 		{"http", requests},
 		{"download", downloads},
+		{"memory", memory},
+		{"first", firsts},
 	}
 }
 
@@ -104,4 +106,62 @@ func downloads(ctx context.Context, a *arena.Arena) ([]figure.Row, error) {
 	return compare(ctx, a, load.Task{Kind: "http", Path: load.Large, Clients: 4, Time: slice}, []figure.Row{
 		ratio("HTTP throughput, 4 clients, 64 MiB each", "GB/s", true, 0.8),
 	}, []func(arena.Measured) float64{gigabytes})
+}
+
+// settle is how long connections are open before memory is looked at.
+const settle = 2 * time.Second
+
+func memory(ctx context.Context, a *arena.Arena) ([]figure.Row, error) {
+	n, err := arena.Connections(10_000)
+	if err != nil {
+		return nil, err
+	}
+	row := ratio(fmt.Sprintf("memory at %d open connections", n), "MiB", false, 1)
+	if n < 10_000 {
+		row.Note = "as many as a limit of two descriptors each leaves room for"
+	}
+	for round := range 3 {
+		for i := range 2 {
+			side := (round + i) % 2
+			gate := []*arena.Gate{a.Cage, a.HAProxy}[side]
+			err := gate.Hold(ctx, n, func() error {
+				select {
+				case <-time.After(settle):
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+				bytes, err := gate.Memory()
+				list := []*figure.Samples{&row.Ours, &row.Theirs}[side]
+				*list = append(*list, float64(bytes)/(1<<20))
+				return err
+			})
+			if err != nil {
+				return nil, fmt.Errorf("through %s: %w", []string{"the cage", haproxy}[side], err)
+			}
+		}
+	}
+	return []figure.Row{row}, nil
+}
+
+// firsts compares the way to a name that nobody has asked for yet with the
+// same without a proxy: question, connection, hello, first byte. The direct
+// side has the resolver's own time in it.
+func firsts(ctx context.Context, a *arena.Arena) ([]figure.Row, error) {
+	row := figure.Row{
+		Name: "first connection to a new name, p50", Unit: "ms", Other: "direct",
+		Budget: figure.Budget{Kind: figure.Added, Limit: 2, Unit: "ms"},
+	}
+	t := load.Task{Kind: "first", Time: slice}
+	for round := range rounds {
+		for i := range 2 {
+			side := (round + i) % 2
+			m, err := []*arena.Gate{a.Cage, a.Direct}[side].Run(ctx, t)
+			if err != nil {
+				return nil, err
+			}
+			list := []*figure.Samples{&row.Ours, &row.Theirs}[side]
+			*list = append(*list, m.P50)
+		}
+	}
+	return []figure.Row{row}, nil
 }

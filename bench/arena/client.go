@@ -84,3 +84,54 @@ func openFiles() (int, error) {
 	}
 	return int(min(r.Max, 1<<20)), nil
 }
+
+// holders is among how many steps open connections are spread: one alone may
+// not take all that the cage can have.
+const holders = 3
+
+// Hold opens n connections, calls see while they are open, and closes them.
+func (g *Gate) Hold(ctx context.Context, n int, see func() error) (err error) {
+	for len(g.steps) < holders-1 {
+		s, err := g.step(byte(3 + len(g.steps)))
+		if err != nil {
+			return err
+		}
+		if g == g.arena.Cage {
+			if err := g.register(ctx, s); err != nil {
+				return err
+			}
+		}
+		g.steps = append(g.steps, s)
+	}
+	var running []*Process
+	defer func() {
+		for _, p := range running {
+			err = errors.Join(err, p.stop())
+		}
+	}()
+	for i, s := range append([]*space{g.client}, g.steps...) {
+		part := n / holders
+		if i == 0 {
+			part += n % holders
+		}
+		p, err := g.begin(ctx, s, load.Task{Kind: "hold", Clients: part, Time: time.Minute})
+		if err != nil {
+			return err
+		}
+		running = append(running, p)
+		r, err := p.result()
+		if err != nil {
+			return err
+		}
+		if r.Count != part {
+			return fmt.Errorf("%d of %d connections are open: %s", r.Count, part, r.Error)
+		}
+	}
+	return see()
+}
+
+// Connections is how many both proxies can hold open here, up to most.
+func Connections(most int) (int, error) {
+	files, err := openFiles()
+	return min(most, (files-files/10)/2), err
+}

@@ -63,6 +63,10 @@ func (x *exchange) forward(ev *event.Conn, h *head, t policy.Target) bool {
 	if !x.usage.spend(headSize(h, in)) || !x.usage.fits(in.ContentLength) {
 		return x.overBudget(ev)
 	}
+	if t != x.last {
+		x.transport.CloseIdleConnections() // one origin at a time: see connFiles
+		x.last = t
+	}
 	body := &body{x: x, from: in.Body, done: make(chan struct{}), more: in.Header.Get("Expect") != ""}
 	out := x.outgoing(in, h, t, body)
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {

@@ -24,6 +24,7 @@ type exchange struct {
 	transport *http.Transport
 	number    int
 	start     mark
+	last      policy.Target // that a request went to
 }
 
 // mark is where the counters stood when a request began.

@@ -135,6 +135,10 @@ func (c *session) look(now time.Time, idle time.Duration) {
 		c.cut(reasonIdle)
 	case silent >= quietAfter && !p.probed:
 		p.probed = true
+		if d := c.conduit.Load(); d != nil {
+			d.probe()
+			return
+		}
 		c.client.SetKeepAlive(true)
 		if origin := c.origin.Load(); origin != nil {
 			origin.SetKeepAlive(true)

@@ -20,9 +20,8 @@ type Limits struct {
 
 const (
 	mostConns = 20_000
-	// connFiles is what a connection may need: two sockets, and a third while
-	// an HTTP client changes origins.
-	connFiles = 3
+	// connFiles is what a connection needs: the client's socket and the origin's.
+	connFiles = 2
 	// spareFiles is the least that is left for the rest of the cage: names,
 	// record, control, pipes.
 	spareFiles = 512
@@ -37,7 +36,7 @@ func (l *Limits) fill(files int) {
 	l.KeepAlive = orDefault(l.KeepAlive, 2*time.Minute)
 	l.Quiet = orDefault(l.Quiet, 300*time.Millisecond)
 	l.Refuse = orDefault(l.Refuse, 500*time.Millisecond)
-	spare := max(files/8, spareFiles)
+	spare := max(files/16, spareFiles)
 	if l.Conns == 0 {
 		l.Conns = min(mostConns, max((files-spare)/connFiles, 16))
 		l.StepConns = orDefault(l.StepConns, l.Conns*3/5)

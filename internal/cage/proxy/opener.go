@@ -47,6 +47,19 @@ func (c *session) whoOpened() *opener {
 	return o
 }
 
+// known says that wait would not wait.
+func (o *opener) known() bool {
+	if o == nil {
+		return true
+	}
+	select {
+	case <-o.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // wait returns the process, or says that it is not known yet.
 func (o *opener) wait(refused bool) *event.Process {
 	if o == nil {

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -57,6 +58,9 @@ type Server struct {
 	ledger  ledger
 	fetched meter
 	pipes   pipes
+	relays  []*relay
+	turn    atomic.Uint32 // of the relays
+	failed  error         // to prepare
 	wait    sync.WaitGroup
 }
 
@@ -71,6 +75,14 @@ func (s *Server) prepare() {
 			s.Logger = slog.New(slog.DiscardHandler)
 		}
 		s.life, s.kill = context.WithCancel(context.Background())
+		for range min(runtime.GOMAXPROCS(0), maxRelays) {
+			r, err := newRelay(&s.pipes)
+			if err != nil {
+				s.failed = err
+				return
+			}
+			s.relays = append(s.relays, r)
+		}
 	})
 }
 
@@ -85,7 +97,9 @@ func Listen(ctx context.Context, addr netip.AddrPort) (net.Listener, error) {
 // Serve accepts until ctx ends or a listener fails, and closes the listeners.
 // Open connections go on; see Drain. It returns nil when ctx ended.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
-	s.prepare()
+	if s.prepare(); s.failed != nil {
+		return s.failed
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
@@ -141,10 +155,7 @@ func (s *Server) start(conn net.Conn) {
 		return
 	}
 	s.wait.Add(1)
-	go func() {
-		defer s.wait.Done()
-		s.serve(client)
-	}()
+	go s.serve(client)
 }
 
 // drainQuiet is how long a connection must be silent to count as done when
@@ -166,6 +177,9 @@ func (s *Server) Drain(ctx context.Context) {
 	for seen := (map[*session]int64)(nil); ; {
 		select {
 		case <-done:
+			for _, r := range s.relays {
+				r.close()
+			}
 			s.pipes.close()
 			return
 		case <-ctx.Done():

@@ -41,11 +41,12 @@ const (
 // session is one connection of a client.
 type session struct {
 	*Server
-	client *net.TCPConn
-	ctx    context.Context // ends with the connection
-	cancel context.CancelFunc
-	origin atomic.Pointer[net.TCPConn] // while there is one
-	began  time.Time
+	client  *net.TCPConn
+	ctx     context.Context // ends with the connection
+	cancel  context.CancelFunc
+	origin  atomic.Pointer[net.TCPConn] // while there is one
+	conduit atomic.Pointer[conduit]     // once there is one
+	began   time.Time
 
 	step     *step.Step // nil: unknown
 	opener   *opener    // nil: nobody looks
@@ -66,13 +67,14 @@ type session struct {
 func (s *Server) serve(client *net.TCPConn) {
 	c := &session{Server: s, client: client, began: time.Now()}
 	c.ctx, c.cancel = context.WithCancel(s.life)
-	defer c.cancel()
-	defer client.Close()
-	defer s.ledger.leave(c)
-	defer s.fetched.remove(c)
 	defer func() {
 		if bug := recover(); bug != nil {
 			c.crashed(bug)
+		}
+		if c.conduit.Load() == nil {
+			client.Close()
+			c.cancel()
+			c.leave()
 		}
 	}()
 	if c.identify() {
@@ -80,10 +82,21 @@ func (s *Server) serve(client *net.TCPConn) {
 	}
 }
 
+// leave is the last that happens to a connection.
+func (c *session) leave() {
+	c.fetched.remove(c)
+	c.ledger.leave(c)
+	c.wait.Done()
+}
+
 // crashed records a connection that ended in a bug: it is blocked, never silent.
 func (c *session) crashed(bug any) {
 	c.Panics.Add(1)
 	c.Logger.Error("proxy connection panicked", "panic", bug, "stack", string(debug.Stack()))
+	if d := c.conduit.Load(); d != nil {
+		d.abort(nil)
+		return
+	}
 	c.client.SetLinger(0)
 	if origin := c.origin.Load(); origin != nil {
 		origin.Close()
@@ -192,6 +205,10 @@ func decide(ev *event.Conn, d policy.Decision) {
 // cut ends the connection at once, from any goroutine. The first reason counts.
 func (c *session) cut(why ending) {
 	c.ended.CompareAndSwap(int32(running), int32(why))
+	if d := c.conduit.Load(); d != nil {
+		d.abort(nil)
+		return
+	}
 	c.client.SetLinger(0) // before somebody who is cancelled closes it in peace
 	if origin := c.origin.Load(); origin != nil {
 		origin.SetLinger(0)

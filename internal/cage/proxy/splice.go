@@ -2,10 +2,7 @@ package proxy
 
 import (
 	"errors"
-	"io"
-	"net"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,11 +14,6 @@ const (
 	// maxPipes is how many unused ones are kept.
 	maxPipes = 128
 )
-
-func isEOF(err error) bool { return errors.Is(err, io.EOF) }
-
-// counter is where a flow counts its bytes.
-type counter interface{ Add(int64) int64 }
 
 // pipes moves bytes between sockets inside the kernel. It differs from
 // io.Copy, which does that too, in what idle connections cost: here they hold
@@ -92,102 +84,84 @@ func (p pipe) close() {
 	unix.Close(p.w)
 }
 
-// fault is an error of one side of a connection.
-type fault struct {
-	side *net.TCPConn
-	err  error
-}
-
-func (f *fault) Error() string { return f.err.Error() }
-func (f *fault) Unwrap() error { return f.err }
-
-// lane is one direction of a connection. While it moves bytes it has a pipe,
-// or a buffer when there is no pipe to be had.
+// lane is one direction of a connection. It has a pipe while it moves much at
+// once, and a buffer while it has something that the other side does not take yet.
 type lane struct {
-	pipes *pipes
-	pipe  pipe
-	buf   *[bufSize]byte
-	held  bool // pipe is valid
-	off   int  // bytes of buf that are through
-	n     int  // bytes in pipe or buf
-	err   error
+	pipe pipe
+	buf  *[bufSize]byte
+	held bool // pipe is valid
+	bulk bool // the last reading was not all that there was
+	off  int  // bytes of buf that are through
+	n    int  // bytes in pipe or buf
 }
 
-const bufSize = 32 << 10
+// bufSize is what one reading takes without a pipe. Up to there copying is
+// cheaper than three calls to splice.
+const bufSize = 16 << 10
 
 //nolint:gochecknoglobals // a pool is only a cache
 var laneBuffers = sync.Pool{New: func() any { return new([bufSize]byte) }}
 
-// splice moves bytes from src to dst until the end of file, which is no error.
-// Other errors are a *fault of the side that they came from.
-func (p *pipes) splice(dst, src *net.TCPConn, count counter) error {
-	from, err := src.SyscallConn()
-	if err != nil {
-		return &fault{src, err}
+// fill takes bytes in: what is little into the relay's scratch, from where
+// forward must send it on, more into a pipe. None means that there is nothing
+// now, or with src still readable the end of file.
+func (l *lane) fill(r *relay, src *socket) (n int, err error) {
+	if l.bulk && !l.held {
+		l.pipe, l.held = r.pipes.get()
+		l.bulk = l.held
 	}
-	to, err := dst.SyscallConn()
-	if err != nil {
-		return &fault{dst, err}
+	if l.bulk {
+		n, err = splice(src.fd, l.pipe.w, pipeSize)
+		l.bulk, l.n = n >= bufSize, n
+	} else {
+		l.drop(r.pipes)
+		n, err = again(func() (int, error) { return unix.Read(src.fd, r.scratch[:]) })
+		l.bulk = n == bufSize
 	}
-	l := &lane{pipes: p}
-	defer l.drop()
-	for {
-		if err := l.in(from); err != nil {
-			return &fault{src, err}
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		src.readable = false
+		return 0, nil
+	case !l.held && 0 < n && n < bufSize && !src.ended: // epoll(7): that was all
+		src.readable = false
+	}
+	return n, err
+}
+
+// forward sends what fill has put into the relay's scratch.
+func (l *lane) forward(r *relay, dst *socket, n int) error {
+	if l.held {
+		return nil
+	}
+	sent := 0
+	if dst.writable {
+		var err error
+		if sent, err = again(func() (int, error) { return unix.Write(dst.fd, r.scratch[:n]) }); err != nil && !errors.Is(err, unix.EAGAIN) {
+			return err
 		}
-		if l.n == 0 {
+	}
+	if sent < n {
+		dst.writable = false
+		l.buf, _ = laneBuffers.Get().(*[bufSize]byte)
+		l.off, l.n = 0, copy(l.buf[:], r.scratch[sent:n])
+	}
+	return nil
+}
+
+// flush sends what pipe or buffer hold, as far as dst takes it.
+func (l *lane) flush(dst *socket) error {
+	for l.n > 0 {
+		n, err := l.give(dst.fd)
+		if errors.Is(err, unix.EAGAIN) {
+			dst.writable = false
 			return nil
 		}
-		count.Add(int64(l.n))
-		if err := l.out(to); err != nil {
-			return &fault{dst, err}
+		if err != nil {
+			return err
 		}
+		l.n -= n
 	}
-}
-
-// in waits for bytes and takes them in; none means the end of file. Pipe or
-// buffer go back while there is nothing to read.
-func (l *lane) in(from syscall.RawConn) error {
-	err := from.Read(func(fd uintptr) bool {
-		if l.n, l.err = l.take(int(fd)); !errors.Is(l.err, unix.EAGAIN) {
-			return true
-		}
-		l.n, l.err = 0, nil
-		l.drop()
-		return false
-	})
-	return errors.Join(err, l.err)
-}
-
-func (l *lane) take(fd int) (int, error) {
-	if !l.held && l.buf == nil {
-		if l.pipe, l.held = l.pipes.get(); !l.held {
-			l.buf = laneBuffers.Get().(*[bufSize]byte)
-		}
-	}
-	if l.held {
-		return splice(fd, l.pipe.w, pipeSize)
-	}
-	l.off = 0
-	return again(func() (int, error) { return unix.Read(fd, l.buf[:]) })
-}
-
-// out sends all that was taken in.
-func (l *lane) out(to syscall.RawConn) error {
-	err := to.Write(func(fd uintptr) bool {
-		for l.n > 0 {
-			n, err := l.give(int(fd))
-			if errors.Is(err, unix.EAGAIN) {
-				return false
-			}
-			if l.err = err; err != nil {
-				return true
-			}
-			l.n -= n
-		}
-		return true
-	})
-	return errors.Join(err, l.err)
+	return nil
 }
 
 func (l *lane) give(fd int) (int, error) {
@@ -199,10 +173,10 @@ func (l *lane) give(fd int) (int, error) {
 	return n, err
 }
 
-// drop gives pipe or buffer back.
-func (l *lane) drop() {
+// drop gives pipe and buffer back.
+func (l *lane) drop(p *pipes) {
 	if l.held {
-		l.pipes.put(l.pipe, l.n == 0)
+		p.put(l.pipe, l.n == 0)
 	}
 	if l.buf != nil {
 		laneBuffers.Put(l.buf)

@@ -27,13 +27,27 @@ func (c *session) tunnel(ev *event.Conn, name string) {
 		return
 	}
 	c.origin.Store(origin)
-	defer origin.Close()
 	c.dialled(ev, addrPort(origin.RemoteAddr()))
 	if ending(c.ended.Load()) == running { // else cut came before Store
-		c.relay(ev, origin)
+		if err = c.send(ev, origin); err == nil {
+			return
+		}
+		c.cut(running)
+		c.broken(ev, err)
 	}
+	origin.Close()
 	c.end(ev)
 	c.record(ev)
+}
+
+// send sends what the client has said so far and hands the rest to a relay.
+func (c *session) send(ev *event.Conn, origin *net.TCPConn) error {
+	_, err := origin.Write(c.hello)
+	c.release()
+	if err != nil {
+		return err
+	}
+	return c.hand(ev, origin)
 }
 
 func (c *session) dial(name string) (*net.TCPConn, error) {
@@ -89,33 +103,6 @@ func (c *session) blame(ev *event.Conn, err error) {
 	}
 }
 
-// relay sends the hello and then copies both ways until both sides are done.
-func (c *session) relay(ev *event.Conn, origin *net.TCPConn) {
-	_, err := origin.Write(c.hello)
-	c.release()
-	if err != nil {
-		c.cut(running)
-		c.broken(ev, err)
-		return
-	}
-	done := make(chan error, 1)
-	go func() {
-		defer func() { c.caught(recover(), done) }()
-		done <- c.flow(c.client, origin, &c.down)
-	}()
-	if c.usage.limited() {
-		err = c.meter(origin)
-	} else {
-		err = c.flow(origin, c.client, &c.up)
-	}
-	for _, err := range []error{err, <-done} {
-		var f *fault
-		if errors.As(err, &f) && f.side == origin && !errors.Is(err, net.ErrClosed) {
-			c.broken(ev, f.err)
-		}
-	}
-}
-
 // broken notes an origin that broke off. One that never answered is a failure.
 func (c *session) broken(ev *event.Conn, err error) {
 	if c.down.Load() == 0 {
@@ -133,44 +120,4 @@ func (c *session) caught(bug any, done chan<- error) {
 	c.Logger.Error("proxy connection panicked", "panic", bug)
 	c.cut(running)
 	done <- errors.New("panic")
-}
-
-// flow copies one way, passes an end of file on, and cuts both sides when
-// either fails: a reset must not look like a proper end.
-func (c *session) flow(dst, src *net.TCPConn, count counter) error {
-	err := c.pipes.splice(dst, src, count)
-	if err != nil {
-		c.cut(running)
-		return err
-	}
-	dst.CloseWrite()
-	return nil
-}
-
-// meter copies from the client within the upload budget of the step. What
-// would exceed it is not sent.
-func (c *session) meter(origin *net.TCPConn) error {
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := c.client.Read(buf)
-		if n > 0 {
-			if !c.usage.spend(n) {
-				c.cut(reasonBudget)
-				return nil
-			}
-			c.up.Add(int64(n))
-			if _, err := origin.Write(buf[:n]); err != nil {
-				c.cut(running)
-				return &fault{origin, err}
-			}
-		}
-		switch {
-		case isEOF(err):
-			origin.CloseWrite()
-			return nil
-		case err != nil:
-			c.cut(running)
-			return err
-		}
-	}
 }

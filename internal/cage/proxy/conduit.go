@@ -1,0 +1,273 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/buildcage/buildcage/internal/event"
+)
+
+// The two ends of a conduit.
+const (
+	clientEnd = iota
+	originEnd
+)
+
+// turnLimit is how often one direction moves something before others have a turn.
+const turnLimit = 16
+
+// conduit is a connection that is decided and dialled, on a relay. It closes
+// the sockets, records the connection and leaves the ledger.
+type conduit struct {
+	*session
+	ev    *event.Conn
+	on    *relay
+	slot  int32
+	added bool // on's lock guards both
+
+	mu    sync.Mutex // held while bytes move, and to close
+	over  bool
+	ends  [2]socket
+	lanes [2]lane // from the client, from the origin
+}
+
+// socket is one end.
+type socket struct {
+	fd                 int
+	readable, writable bool // as far as we know
+	ended              bool // its end of file is known to be coming
+	done               bool // and has been passed on
+}
+
+// hand gives an allowed and dialled connection to a relay. After an error it
+// is still the session's.
+func (c *session) hand(ev *event.Conn, origin *net.TCPConn) (err error) {
+	d := &conduit{session: c, ev: ev, on: c.relays[c.turn.Add(1)%uint32(len(c.relays))]}
+	for i, conn := range []*net.TCPConn{c.client, origin} {
+		if d.ends[i].fd, err = detached(conn); err != nil {
+			for _, e := range d.ends[:i] {
+				unix.Close(e.fd)
+			}
+			return err
+		}
+	}
+	// From here on the sockets are the conduit's alone.
+	c.client.Close()
+	origin.Close()
+	c.origin.Store(nil)
+	c.cancel()
+	c.conduit.Store(d)
+	if ending(c.ended.Load()) != running { // cut came before Store
+		d.abort(nil)
+	} else if err := d.begin(); err != nil {
+		d.abort(&broke{originEnd, err})
+	}
+	return nil
+}
+
+// begin puts c on its relay, unless it was cut before.
+func (c *conduit) begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return nil
+	}
+	return c.on.add(c)
+}
+
+// detached is the socket of conn under another descriptor, for use without
+// Go's poller.
+func detached(conn *net.TCPConn) (fd int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	controlled := raw.Control(func(own uintptr) {
+		fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 3)
+	})
+	if err = errors.Join(controlled, err); err != nil {
+		return 0, fmt.Errorf("detaching a connection: %w", err)
+	}
+	return fd, nil
+}
+
+// ready takes notice of an event and moves what can be moved. It reports
+// whether there is more to do.
+func (c *conduit) ready(r *relay, side int, events uint32) bool {
+	c.mu.Lock()
+	e := &c.ends[side]
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e.readable = true
+	}
+	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e.ended = true
+	}
+	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e.writable = true
+	}
+	c.mu.Unlock()
+	return c.move(r)
+}
+
+// move moves what it can in both directions, up to a limit, and reports
+// whether there is more.
+func (c *conduit) move(r *relay) (more bool) {
+	c.mu.Lock()
+	if c.over {
+		c.mu.Unlock()
+		return false
+	}
+	bad := c.both(r, &more)
+	ended := bad != nil || c.ends[clientEnd].done && c.ends[originEnd].done
+	if ended {
+		c.finish(bad != nil)
+	}
+	c.mu.Unlock()
+	if ended {
+		c.conclude(bad)
+	}
+	return more && !ended
+}
+
+// both turns a bug into the end of this connection.
+func (c *conduit) both(r *relay, more *bool) (bad *broke) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			c.Panics.Add(1)
+			c.Logger.Error("proxy connection panicked", "panic", bug, "stack", string(debug.Stack()))
+			bad = &broke{originEnd, errors.New("panic")}
+		}
+	}()
+	for from := range c.ends {
+		again, bad := c.direction(r, from)
+		if bad != nil {
+			return bad
+		}
+		*more = *more || again
+	}
+	return nil
+}
+
+var errBudget = errors.New("upload budget")
+
+// broke says that one end of a conduit failed.
+type broke struct {
+	side int
+	err  error
+}
+
+// direction moves bytes from one end to the other one.
+func (c *conduit) direction(r *relay, from int) (more bool, bad *broke) {
+	src, dst, l := &c.ends[from], &c.ends[1-from], &c.lanes[from]
+	for range turnLimit {
+		if l.n > 0 {
+			if !dst.writable {
+				return false, nil
+			}
+			if err := l.flush(dst); err != nil {
+				return false, &broke{1 - from, err}
+			}
+			continue
+		}
+		if !src.readable || src.done {
+			l.drop(r.pipes)
+			return false, nil
+		}
+		n, err := l.fill(r, src)
+		switch {
+		case err != nil:
+			return false, &broke{from, err}
+		case n == 0 && src.readable:
+			src.done = true
+			l.drop(r.pipes)
+			if !dst.done { // else both are closed now
+				_ = unix.Shutdown(dst.fd, unix.SHUT_WR) // its own direction tells what is wrong with it
+			}
+			return false, nil
+		case n == 0:
+			continue
+		case !c.count(from, n):
+			return false, &broke{clientEnd, errBudget}
+		}
+		if err := l.forward(r, dst, n); err != nil {
+			return false, &broke{1 - from, err}
+		}
+	}
+	return true, nil
+}
+
+// count counts n bytes from an end. It reports false when the step may not
+// send them.
+func (c *conduit) count(from, n int) bool {
+	if from == originEnd {
+		c.down.Add(int64(n))
+		return true
+	}
+	if !c.usage.spend(n) {
+		c.ended.CompareAndSwap(int32(running), int32(reasonBudget))
+		return false
+	}
+	c.up.Add(int64(n))
+	return true
+}
+
+// abort ends the connection with a reset, from any goroutine.
+func (c *conduit) abort(bad *broke) {
+	c.mu.Lock()
+	if c.over {
+		c.mu.Unlock()
+		return
+	}
+	c.finish(true)
+	c.mu.Unlock()
+	c.conclude(bad)
+}
+
+// finish closes both ends; hard: with a reset, which must not look like a
+// proper end. mu is held.
+func (c *conduit) finish(hard bool) {
+	c.over = true
+	for i, e := range c.ends {
+		if hard {
+			_ = unix.SetsockoptLinger(e.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // it is broken already
+		}
+		unix.Close(e.fd)
+		c.lanes[i].drop(c.on.pipes)
+	}
+	c.on.remove(c)
+}
+
+// conclude records the connection. Where the record has to wait for the
+// process, the relay does not.
+func (c *conduit) conclude(bad *broke) {
+	if bad != nil && bad.side == originEnd && ending(c.session.ended.Load()) == running {
+		c.broken(c.ev, bad.err)
+	}
+	c.end(c.ev)
+	write := func() {
+		defer c.leave()
+		c.record(c.ev)
+	}
+	if c.opener.known() {
+		write()
+		return
+	}
+	go write()
+}
+
+// probe asks the kernel to find out whether the ends are still there.
+func (c *conduit) probe() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return
+	}
+	for _, e := range c.ends {
+		_ = unix.SetsockoptInt(e.fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // at worst it stays until the idle limit
+	}
+}

@@ -1,0 +1,136 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxRelays is how many relays share the connections at most.
+const maxRelays = 4
+
+// relay carries connections that are decided and dialled: one event loop
+// instead of two goroutines for each. A connection that is silent holds two
+// sockets, its session and nothing else, and one that talks costs no switch of
+// goroutines. The loop waits in Go's own poller, so it occupies no thread.
+type relay struct {
+	pipes   *pipes
+	poll    int // epoll, edge-triggered
+	file    *os.File
+	done    chan struct{}
+	scratch [bufSize]byte // what is taken from one socket and fits into the other at once
+
+	mu      sync.Mutex
+	closed  bool
+	carried []*conduit // by slot
+	free    []int32    // slots
+
+	events [256]unix.EpollEvent
+	busy   []*conduit // had more to move than one turn allows
+}
+
+func newRelay(p *pipes) (*relay, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("creating a relay: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // that is how os takes it for something to poll
+		unix.Close(fd)
+		return nil, fmt.Errorf("creating a relay: %w", err)
+	}
+	r := &relay{pipes: p, poll: fd, file: os.NewFile(uintptr(fd), "relay"), done: make(chan struct{})}
+	raw, err := r.file.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("creating a relay: %w", err), r.file.Close())
+	}
+	go func() {
+		defer close(r.done)
+		_ = raw.Read(func(uintptr) bool { r.turn(); return false }) // until close
+	}()
+	return r, nil
+}
+
+// close ends the loop. There must be no connections left.
+func (r *relay) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.file.Close()
+	<-r.done
+}
+
+// add begins to carry c. Its first events come at once.
+func (r *relay) add(c *conduit) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return os.ErrClosed
+	}
+	c.added = true
+	if n := len(r.free); n > 0 {
+		c.slot, r.free = r.free[n-1], r.free[:n-1]
+		r.carried[c.slot] = c
+	} else {
+		c.slot = int32(len(r.carried))
+		r.carried = append(r.carried, c)
+	}
+	for side, e := range c.ends {
+		event := &unix.EpollEvent{
+			Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
+			Fd:     c.slot<<1 | int32(side),
+		}
+		if err := unix.EpollCtl(r.poll, unix.EPOLL_CTL_ADD, e.fd, event); err != nil {
+			return fmt.Errorf("adding to a relay: %w", err)
+		}
+	}
+	return nil
+}
+
+// remove forgets c, whose sockets are closed. An event of it that is still on
+// its way tells the next one in its slot to look, which is harmless.
+func (r *relay) remove(c *conduit) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !c.added {
+		return
+	}
+	r.carried[c.slot] = nil
+	r.free = append(r.free, c.slot)
+}
+
+// turn serves what is ready, until nothing is. What becomes ready meanwhile
+// makes Go's poller call again.
+func (r *relay) turn() {
+	for {
+		n, err := unix.EpollWait(r.poll, r.events[:], 0)
+		if err != nil {
+			n = 0
+		}
+		for _, e := range r.events[:n] {
+			r.mu.Lock()
+			c := r.carried[e.Fd>>1]
+			r.mu.Unlock()
+			if c != nil && c.ready(r, int(e.Fd&1), e.Events) {
+				r.busy = append(r.busy, c)
+			}
+		}
+		busy := r.busy
+		r.busy = nil
+		for _, c := range busy {
+			if c.move(r) {
+				r.busy = append(r.busy, c)
+			}
+		}
+		if len(r.busy) > 0 {
+			runtime.Gosched()
+			continue
+		}
+		if n < len(r.events) && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
