@@ -64,6 +64,9 @@ func (p *past) run(arg string) error {
 		out.stream = nil
 	}
 	if p.list {
+		if p.format != report.FormatText && p.format != report.FormatJSON {
+			return usagef("the formats of a list are text and json", "--list: no format %q", p.format)
+		}
 		return p.table(&out)
 	}
 	r, err := p.find(arg)

@@ -64,7 +64,7 @@ func (a *annotations) collect() {
 	for _, u := range r.Uploads {
 		a.command(levelWarning, u.Step, "upload", fmt.Sprintf("%s sent %s to %s and got %s back", a.title(u.Step, 80), size(u.Up), address(u.Host, u.Port), size(u.Down)))
 	}
-	if n := r.Totals.DNSOnly; n > 0 {
+	if n := max(r.Totals.DNSOnly, len(r.DNSOnly)); len(r.DNSOnly) > 0 {
 		q := r.DNSOnly[0]
 		a.command(levelWarning, one(q.Steps), "names only asked for",
 			fmt.Sprintf("%s asked for and not connected to, such as %s; nothing was sent on", plural(int64(n), "name"), address(q.Name, 0)))
