@@ -98,13 +98,18 @@ func (c *Command) Platforms() []string {
 // Refresh makes the build run every step again unless the flags speak of the
 // cache themselves.
 func (c *Command) Refresh() error {
-	if c.Flags().Changed("no-cache") || len(c.List("no-cache-filter")) > 0 || c.Calls() {
+	if c.CacheFlags() || c.Calls() {
 		return nil
 	}
 	if err := c.Flags().Set("no-cache", "true"); err != nil {
 		return fmt.Errorf("setting --no-cache: %w", err)
 	}
 	return nil
+}
+
+// CacheFlags reports whether the flags say which steps run again.
+func (c *Command) CacheFlags() bool {
+	return c.Flags().Changed("no-cache") || len(c.List("no-cache-filter")) > 0
 }
 
 // On reads a boolean flag.

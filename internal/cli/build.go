@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/cli/debug"
@@ -57,6 +58,7 @@ type buildFlags struct {
 	extraCA       []string
 	network       string
 	resolvers     []string
+	prefix        string
 	events        string
 	builder       string
 	cage          string
@@ -74,13 +76,14 @@ func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
 	flags.BoolVar(&f.failOnBlocked, "fail-on-blocked", true, "Exit with 3 when the build succeeded but something was refused")
 	flags.StringArrayVar(&f.extraCA, "extra-ca", nil, "`FILE` of PEM certificates that the builder shall trust; repeatable")
 	flags.BoolVarP(&f.debug, "debug", "D", false, "Show the cage's diagnostics and more of buildx")
+	flags.StringVar(&f.prefix, "cage-prefix", "", "`PREFIX` of the cage's name, and of the volume with its cache: cages with another one share nothing with it")
 	flags.StringVar(&f.network, "cage-network", "", "`NETWORK` of the engine to put the cage on")
 	flags.StringVar(&f.cage, "cage", "", "Build in the running cage `NAME`; new: in one for this build alone (default: the cage that BUILDX_BUILDER names, else new)")
 	flags.StringVar(&f.cacheMax, "cache-max", defaultCacheMax, "Keep at most `SIZE` of build cache")
 	flags.StringVar(&f.builder, "builder", "", "Not available: the cage is the builder")
 	flags.StringArrayVar(&f.resolvers, "cage-resolver", nil, "Resolver of the cage, as `ADDRESS:PORT`, instead of the engine's; repeatable")
 	flags.StringVar(&f.events, "events", "", "Keep the record itself, line by line as it comes, in `FILE`")
-	for _, hidden := range []string{"cage-network", "cage-resolver", "events", "builder"} {
+	for _, hidden := range []string{"cage-prefix", "cage-network", "cage-resolver", "events", "builder"} {
 		flags.Lookup(hidden).Hidden = true
 	}
 	if mode == policy.Restrict {
@@ -90,7 +93,7 @@ func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
 		flags.StringVar(&f.write, "write", "", "Add what the steps reached to the policy in `FILE`, keeping what it has; - is stdout")
 		flags.BoolVar(&f.perStep, "per-step", false, "Make the rules part of an entry of steps: for each command, so that no step may do what another one did")
 		flags.BoolVar(&f.seen, "seen", false, "With --write, say behind each new rule which step needed it, and when")
-		flags.BoolVar(&f.cache, "cache", false, "Take unchanged steps from the cache; they reach nothing, so they list nothing")
+		flags.BoolVar(&f.cache, "cache", false, "Take unchanged steps from the cache even where nobody saw what they reach: those list nothing")
 	}
 }
 
@@ -110,9 +113,11 @@ func (a *app) auditCommand() (*cobra.Command, error) {
 		Short: "Build an image and list what its steps reach",
 		Long: `Build an image as docker build does, let its steps reach what they want, and
 list it. With --write the list becomes rules in a policy file: exactly the
-hosts and ports that were seen, with --per-step for each step its own. Steps
-run again even when they are cached, unless --cache, --no-cache=false or
---no-cache-filter says otherwise.`,
+hosts and ports that were seen, with --per-step for each step its own.
+
+A step that the cache answers is listed with what it reached when it ran. Where
+nobody saw all of that, it is built again, unless --cache, --no-cache=false or
+--no-cache-filter says otherwise; --no-cache looks at every step afresh.`,
 	})
 }
 
@@ -156,6 +161,7 @@ func (b *build) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	engine.Prefix = b.flags.prefix
 	if err := b.chooseCage(ctx, engine); err != nil {
 		return err
 	}
@@ -204,6 +210,9 @@ func (b *build) checkFlags() error {
 	if b.flags.builder != "" {
 		return usagef("leave --builder out; to build without a cage use docker buildx build", "--builder %q would build outside of the cage: the cage is the builder", b.flags.builder)
 	}
+	if strings.Trim(b.flags.prefix, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || strings.HasPrefix(b.flags.prefix, "-") {
+		return usagef("use small letters, digits and hyphens", "--cage-prefix %q is no name", b.flags.prefix)
+	}
 	for _, text := range b.flags.resolvers {
 		at, err := netip.ParseAddrPort(text)
 		if err != nil {
@@ -221,8 +230,8 @@ func (b *build) checkFlags() error {
 	if err := b.buildx.LoadByDefault(); err != nil {
 		return err
 	}
-	if b.mode == policy.Audit && !b.flags.cache {
-		return b.buildx.Refresh()
+	if b.mode == policy.Audit && b.contextPath == "-" && !b.flags.cache {
+		return b.buildx.Refresh() // standard input can't be read again when the cache turns out to tell nothing
 	}
 	return nil
 }

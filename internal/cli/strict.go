@@ -12,8 +12,8 @@ import (
 )
 
 // again runs the build once more when the cache answered for steps of which
-// nobody knows that today's policy allows what they did. The second run builds
-// them afresh, and counts instead of the first.
+// nobody knows that today's policy allows what they did or, in an audit, what
+// they do. The second run builds them afresh, and counts instead of the first.
 func (b *build) again(ctx context.Context, result *runner.Result, run func(context.Context) *runner.Result) (*runner.Result, error) {
 	steps := b.unproven(result)
 	if len(steps) == 0 {
@@ -29,8 +29,11 @@ func (b *build) again(ctx context.Context, result *runner.Result, run func(conte
 			return nil, fmt.Errorf("setting --%s: %w", flag, err)
 		}
 	}
-	b.note(fmt.Sprintf("%s from the cache can't be vouched for: building again with --%s=%s (--strict-cache=false does not)",
-		count(len(steps)), flag, strings.Join(values, ",")))
+	why := "can't be vouched for: building again with --%s=%s (--strict-cache=false does not)"
+	if b.mode == policy.Audit {
+		why = "were not seen to the end: building again with --%s=%s (--cache does not)"
+	}
+	b.note(count(len(steps)) + " from the cache " + fmt.Sprintf(why, flag, strings.Join(values, ",")))
 	return run(ctx), nil
 }
 
@@ -41,18 +44,32 @@ func count(steps int) string {
 	return fmt.Sprintf("%d steps", steps)
 }
 
-// unproven are the cached steps that a strict build does not take.
+// unproven are the cached steps that a strict build does not take, or of which
+// an audit learns nothing.
 func (b *build) unproven(result *runner.Result) (steps []*event.Step) {
-	if b.mode != policy.Restrict || !b.flags.strictCache || !result.Complete || result.Interrupted ||
-		result.BuildErr != nil || result.CageErr != nil || b.buildx.Calls() {
+	if !b.doubts() || !result.Complete || result.Interrupted || result.BuildErr != nil || result.CageErr != nil || b.buildx.Calls() {
 		return nil
 	}
 	for _, r := range result.Records {
-		if s := r.Step; s != nil && s.Cached && (s.Evidence == nil || s.Evidence.Verdict != event.EvidenceClean) {
+		s := r.Step
+		if s == nil || !s.Cached {
+			continue
+		}
+		known := s.Evidence != nil && s.Evidence.Verdict != event.EvidenceMissing
+		if !known || b.mode == policy.Restrict && s.Evidence.Verdict != event.EvidenceClean {
 			steps = append(steps, s)
 		}
 	}
 	return steps
+}
+
+// doubts reports whether the cache's word is not enough. Who speaks of the
+// cache to an audit has decided.
+func (b *build) doubts() bool {
+	if b.mode == policy.Audit {
+		return !b.flags.cache && !b.buildx.CacheFlags()
+	}
+	return b.flags.strictCache
 }
 
 // named reports whether --no-cache-filter takes a stage: not the names that

@@ -54,7 +54,8 @@ func TestUnproven(t *testing.T) {
 	}{
 		"strict":      {func(*build, *runner.Result) {}, 3},
 		"not strict":  {func(b *build, _ *runner.Result) { b.flags.strictCache = false }, 0},
-		"audit":       {func(b *build, _ *runner.Result) { b.mode = policy.Audit }, 0},
+		"audit":       {func(b *build, _ *runner.Result) { b.mode = policy.Audit }, 2},
+		"audit cache": {func(b *build, _ *runner.Result) { b.mode, b.flags.cache = policy.Audit, true }, 0},
 		"failed":      {func(_ *build, r *runner.Result) { r.BuildErr = errors.New("x") }, 0},
 		"incomplete":  {func(_ *build, r *runner.Result) { r.Complete = false }, 0},
 		"interrupted": {func(_ *build, r *runner.Result) { r.Interrupted = true }, 0},

@@ -137,6 +137,22 @@ func leftovers(t *testing.T) map[string]bool {
 	return found
 }
 
+// apart gives the cages of a test a cache of their own: other runs on this
+// engine may take the one that a build has just filled. It ends with the test.
+func apart(t *testing.T) []string {
+	t.Helper()
+	prefix := fmt.Sprintf("buildcage-apart-%d", time.Now().UnixNano())
+	t.Cleanup(func() {
+		if left := docker(t, "ps", "-aq", "--filter", "name=^/"+prefix); left != "" {
+			t.Errorf("left behind: containers %s", left)
+		}
+		for volume := range strings.FieldsSeq(docker(t, "volume", "ls", "-q", "--filter", "name="+prefix)) {
+			docker(t, "volume", "rm", volume)
+		}
+	})
+	return []string{"--cage-prefix", prefix}
+}
+
 func docker(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := exec.Command("docker", args...).CombinedOutput()

@@ -12,13 +12,20 @@ import (
 // FlagCached marks what a cached step did when it ran.
 const FlagCached = "cached"
 
+// flagPrivate marks a private address that nothing but audit lets pass.
+const flagPrivate = "private"
+
 // Judge says what the policy of today thinks of what a step did, in all of its
 // runs: the records that a live step would leave, without step and number.
+//
+// An audit asks for something else: what the step does when nobody stops it.
+// Runs that were all refused something don't tell.
 func (e *Evidence) Judge(scope func(Run) *policy.Scope) (records []event.Record, verdict event.EvidenceVerdict) {
 	verdict = event.EvidenceClean
 	if e.Doubt != "" || len(e.Runs) == 0 {
 		verdict = event.EvidenceMissing
 	}
+	audit, free := false, false
 	var all observation
 	all.index()
 	for i := len(e.Runs) - 1; i >= 0; i-- {
@@ -26,7 +33,11 @@ func (e *Evidence) Judge(scope func(Run) *policy.Scope) (records []event.Record,
 		if run.Cut {
 			verdict = event.EvidenceMissing
 		}
-		for _, c := range judgeConns(run.Conns, scope(run)) {
+		judging := scope(run)
+		audit = judging.Policy().Mode() == policy.Audit
+		judged := judgeConns(run.Conns, judging)
+		free = free || !held(run.Conns, judged)
+		for _, c := range judged {
 			if _, fresh := at(all.conns, keyOf(&c)); fresh {
 				records = append(records, event.Record{Conn: &c})
 			}
@@ -42,10 +53,23 @@ func (e *Evidence) Judge(scope func(Run) *policy.Scope) (records []event.Record,
 			}
 		}
 	}
-	if slices.ContainsFunc(records, refused) {
+	switch {
+	case audit && (!free || verdict == event.EvidenceMissing):
+		verdict = event.EvidenceMissing
+	case slices.ContainsFunc(records, refused):
 		verdict = event.EvidenceViolates
 	}
 	return records, verdict
+}
+
+// held reports whether a run was refused something that would pass now.
+func held(then, now []event.Conn) bool {
+	for i := range then {
+		if then[i].Verdict == event.Blocked && now[i].Verdict != event.Blocked {
+			return true
+		}
+	}
+	return false
 }
 
 // refused says that a record would fail a live build.
@@ -67,7 +91,7 @@ func judgeConns(conns []event.Conn, scope *policy.Scope) []event.Conn {
 	most := 0
 	for i, c := range conns {
 		judged[i] = judgeConn(c, scope)
-		judged[i].Flags = append(slices.Clone(c.Flags), FlagCached)
+		judged[i].Flags = append(slices.Clone(judged[i].Flags), FlagCached)
 		up = event.Add(up, c.Up)
 		if c.Up > conns[most].Up {
 			most = i
@@ -112,6 +136,12 @@ func judgeConn(c event.Conn, scope *policy.Scope) event.Conn {
 		c.Verdict = event.Audited
 	default:
 		c.Verdict = event.Allowed
+	}
+	if lenient {
+		c.Flags = slices.DeleteFunc(slices.Clone(c.Flags), func(f string) bool { return f == flagPrivate })
+		if private.Unmap().IsPrivate() && !scope.PrivateAllowed(netip.AddrPortFrom(private, c.Port)) && c.Protocol != string(policy.IP) {
+			c.Flags = append(c.Flags, flagPrivate)
+		}
 	}
 	return c
 }

@@ -120,6 +120,39 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// An audit wants to see a step that nobody stops: a run that was refused
+// something is not enough, one beside it that was not is.
+func TestJudgeForAudit(t *testing.T) {
+	stopped := Run{Conns: []event.Conn{tls("a.example", func(c *event.Conn) {
+		c.Verdict, c.Reason, c.Dialled = event.Blocked, event.NotAllowed, netip.AddrPort{}
+	})}}
+	free := Run{Conns: []event.Conn{tls("a.example", func(c *event.Conn) { c.Dialled = addr("10.0.0.1:443") })}}
+	spec := rules()
+	spec.Mode = policy.Audit
+	open := spec
+	open.AllowPrivate = []policy.Text{{Text: "10.0.0.0/8"}}
+	for name, tc := range map[string]struct {
+		spec    policy.Spec
+		e       Evidence
+		want    string
+		verdict event.EvidenceVerdict
+	}{
+		"stopped":      {spec, Evidence{Runs: []Run{stopped}}, "audited tls a.example:443 not-allowed [cached]", event.EvidenceMissing},
+		"free":         {spec, Evidence{Runs: []Run{free}}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceClean},
+		"both":         {spec, Evidence{Runs: []Run{stopped, free}}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceClean},
+		"not private":  {open, Evidence{Runs: []Run{free}}, "audited tls a.example:443 not-allowed [cached]", event.EvidenceClean},
+		"doubt counts": {spec, Evidence{Runs: []Run{free}, Doubt: "x"}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceMissing},
+	} {
+		records, verdict := tc.e.Judge(scopes(t, tc.spec))
+		if len(records) == 0 || text(records[0]) != tc.want || verdict != tc.verdict {
+			t.Errorf("%s: %v, %s", name, records, verdict)
+			for _, r := range records {
+				t.Log(text(r))
+			}
+		}
+	}
+}
+
 // A cached step answers for all runs that it may be the result of.
 func TestJudgeAllRuns(t *testing.T) {
 	e := Evidence{Runs: []Run{

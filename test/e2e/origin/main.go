@@ -59,6 +59,11 @@ func run(names []string, token, key string) error {
 		return err
 	}
 	go func() { failed <- secure.ServeTLS(l, "", "") }()
+	plain, err := net.Listen("tcp", ":80")
+	if err != nil {
+		return err
+	}
+	go func() { failed <- secure.Serve(plain) }()
 	fmt.Println("origin: ready")
 	return <-failed
 }
