@@ -106,6 +106,7 @@ func (a *app) commands() []func() (*cobra.Command, error) {
 		a.logsCommand,
 		a.envCommand,
 		a.pruneCommand,
+		a.doctorCommand,
 		a.versionCommand,
 	}
 }
