@@ -24,7 +24,7 @@ func (g *Gate) startCage(ctx context.Context, program string) (err error) {
 	every := policy.Text{Text: fmt.Sprintf("**.%s:{%d,%d,%d}", Name, load.PortEcho, load.PortStream, load.PortHold)}
 	own := policy.Text{Text: fmt.Sprintf("%s:{%d,%d,%d}", Name, load.PortEcho, load.PortStream, load.PortHold)}
 	boot := contract.Boot{
-		Version: contract.BootVersion, RunID: "bench", Linger: true,
+		Version: contract.BootVersion, RunID: "bench",
 		Policy: policy.Spec{
 			Mode:  policy.Restrict,
 			Rules: policy.RuleTexts{HTTPS: []policy.Text{own, every}, HTTP: []policy.Text{{Text: Name + ":80"}}},

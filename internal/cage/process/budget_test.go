@@ -5,26 +5,32 @@ import (
 	"time"
 )
 
-// A flood gets its burst and then a share of one processor, never more.
+// A flood gets its burst and then its shares, never more.
 func TestBudget(t *testing.T) {
-	b := newBudget()
-	begin := b.last
-	const pass, flood = time.Millisecond, 100 * time.Second
+	const pass, flood, busy = time.Millisecond, 100 * time.Second, 4 // the cage uses a quarter of a processor
+	begin := time.Now()
+	b := newBudget(begin, time.Hour)
 	spent := time.Duration(0)
 	for at := time.Duration(0); at < flood; at += pass {
-		if b.ok(begin.Add(at)) {
+		if b.ok(begin.Add(at), time.Hour+at/busy) {
 			b.spend(pass)
 			spent += pass
 		}
 	}
-	if want := burst + flood/share; spent < want-10*pass || spent > want+10*pass {
+	if want := burst + flood/share + flood/busy/part; spent < want-10*pass || spent > want+10*pass {
 		t.Errorf("%v of processor time in %v, want %v", spent, flood, want)
 	}
+	if b.spend(2 * pass); b.pause() != 0 {
+		t.Error("a small debt makes a pause")
+	}
 	b.spend(time.Hour)
-	if b.ok(begin.Add(flood)) {
+	if b.ok(begin.Add(flood), time.Hour+flood/busy) {
 		t.Error("still something left")
 	}
-	if !b.ok(begin.Add(flood + 2*share*burst)) {
+	if b.pause() != longest {
+		t.Errorf("a pause of %v, want %v", b.pause(), longest)
+	}
+	if !b.ok(begin.Add(flood+2*share*burst), time.Hour+flood/busy) {
 		t.Error("one long pass is never forgiven")
 	}
 }

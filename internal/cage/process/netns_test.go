@@ -105,7 +105,7 @@ func (s *stage) accept() found {
 func (s *stage) look(conn *net.TCPConn) (f found) {
 	defer conn.Close()
 	begin := time.Now()
-	f.Process = s.finder.Find(s.step, conn, conn.LocalAddr().(*net.TCPAddr).AddrPort())
+	f.Process = s.finder.Find(s.step, conn, conn.LocalAddr().(*net.TCPAddr).AddrPort())()
 	f.took = time.Since(begin)
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	f.truth, f.err = readTruth(conn)
@@ -266,15 +266,15 @@ func TestUnknown(t *testing.T) {
 	must(t, err)
 	defer a.Close()
 	b := netip.MustParseAddrPort("198.19.0.1:1")
-	if p := s.finder.Find(s.step, a, b); p == nil || !p.Gone || p.Note != process.NoteClosed {
+	if p := s.finder.Find(s.step, a, b)(); p == nil || !p.Gone || p.Note != process.NoteClosed {
 		t.Errorf("no such socket: %+v", p)
 	}
-	if p := s.finder.Find(&step.Step{}, a, b); p != nil {
-		t.Errorf("no network: %+v", p)
+	if s.finder.Find(&step.Step{}, a, b) != nil {
+		t.Error("somebody is looked for without a network")
 	}
 	other := &step.Step{NetNS: "/nonexistent"}
 	s.finder.Add(other)
-	if p := s.finder.Find(other, a, b); p == nil || p.PID != 0 || p.Note != process.NoteBlind {
+	if p := s.finder.Find(other, a, b)(); p == nil || p.PID != 0 || p.Note != process.NoteBlind {
 		t.Errorf("no such namespace: %+v", p)
 	}
 }

@@ -38,8 +38,11 @@ func (f *Finder) pass(batch []*search) {
 	runtime.LockOSThread() // for the processor time of this thread
 	defer runtime.UnlockOSThread()
 	begin, used := time.Now(), threadTime()
-	defer func() { f.budget.spend(threadTime() - used) }()
-	whole := f.budget.ok(begin)
+	defer func() {
+		f.budget.spend(threadTime() - used + time.Duration(len(batch))*asking)
+		f.paused.Store(time.Now().Add(f.budget.pause()).UnixNano())
+	}()
+	whole := f.budget.ok(begin, cageTime())
 	wanted, spaces := make(map[uint64]*search, len(batch)), make(map[uint64]*space, 1)
 	for _, q := range batch {
 		q.partly = !whole

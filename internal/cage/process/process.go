@@ -24,6 +24,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/buildcage/buildcage/internal/cage/step"
@@ -63,6 +64,8 @@ type Finder struct {
 	closed  bool
 	idle    sync.Cond // no pass is running
 
+	paused atomic.Int64 // until when nothing is looked up, in nanoseconds since 1970
+
 	scan   sync.Mutex // held during a pass; guards what follows
 	table  *table
 	budget budget
@@ -74,7 +77,7 @@ func New(log *slog.Logger) (*Finder, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Finder{log: log, steps: make(map[*step.Step]*space), table: t, budget: newBudget()}
+	f := &Finder{log: log, steps: make(map[*step.Step]*space), table: t, budget: newBudget(time.Now(), cageTime())}
 	f.idle.L = &f.mu
 	// The first question of all makes the kernel load a module.
 	if s, err := dialDiag(0); err != nil {
@@ -125,15 +128,27 @@ func (f *Finder) Close() {
 	f.table.close()
 }
 
-// Find returns who in s opened the accepted connection client, which it meant
-// for server. It is called as soon as the connection was accepted, and answers
-// within patience. It returns nil where no process can be known: for what is
-// no step, or has no network of its own.
-func (f *Finder) Find(s *step.Step, client *net.TCPConn, server netip.AddrPort) *event.Process {
+// Find says who in s opened the accepted connection client, which it meant for
+// server. It is called as soon as the connection was accepted, takes down what
+// only client can tell, and returns the lookup itself, which answers within
+// patience. It returns nil where no process can be known: for what is no step,
+// or has no network of its own.
+func (f *Finder) Find(s *step.Step, client *net.TCPConn, server netip.AddrPort) func() *event.Process {
 	if s == nil || s.NetNS == "" {
 		return nil
 	}
-	born := opened(client)
+	if time.Now().UnixNano() < f.paused.Load() {
+		return func() *event.Process { return &event.Process{Note: NoteBusy} }
+	}
+	remote, ok := client.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return func() *event.Process { return &event.Process{Gone: true, Note: NoteClosed} }
+	}
+	born, from := opened(client), unmapped(remote.AddrPort())
+	return func() *event.Process { return f.lookUp(s, from, server, born) }
+}
+
+func (f *Finder) lookUp(s *step.Step, from, server netip.AddrPort, born uint64) *event.Process {
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	f.mu.Lock()
@@ -142,11 +157,6 @@ func (f *Finder) Find(s *step.Step, client *net.TCPConn, server netip.AddrPort) 
 	if sp == nil {
 		return &event.Process{Note: NoteEnded}
 	}
-	remote, ok := client.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return &event.Process{Gone: true, Note: NoteClosed}
-	}
-	from := unmapped(remote.AddrPort())
 	for tries := 0; ; tries++ {
 		inode, err := sp.inode(from, server)
 		switch {

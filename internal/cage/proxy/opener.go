@@ -32,6 +32,10 @@ func (c *session) whoOpened() *opener {
 	if c.Process == nil {
 		return nil
 	}
+	find := c.Process(c.step, c.client, c.orig)
+	if find == nil {
+		return nil
+	}
 	o := &opener{since: c.began, done: make(chan struct{})}
 	go func() {
 		defer close(o.done)
@@ -42,7 +46,7 @@ func (c *session) whoOpened() *opener {
 				o.found = &event.Process{Note: event.Escape(fmt.Sprintf("panic: %v", bug))}
 			}
 		}()
-		o.found = c.Process(c.step, c.client, c.orig)
+		o.found = find()
 	}()
 	return o
 }

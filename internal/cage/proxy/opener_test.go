@@ -12,8 +12,9 @@ import (
 
 func TestProcessIsRecorded(t *testing.T) {
 	l := newLab(t, anyPort(), func(s *proxy.Server) {
-		s.Process = func(s *step.Step, client *net.TCPConn, orig netip.AddrPort) *event.Process {
-			return &event.Process{Exe: s.ID + " " + client.RemoteAddr().String() + " " + orig.String()}
+		s.Process = func(s *step.Step, client *net.TCPConn, orig netip.AddrPort) func() *event.Process {
+			found := &event.Process{Exe: s.ID + " " + client.RemoteAddr().String() + " " + orig.String()}
+			return func() *event.Process { return found }
 		}
 	})
 	conn := l.named("blocked.example.com", 22)
@@ -28,9 +29,11 @@ func TestProcessIsRecorded(t *testing.T) {
 func TestSlowProcess(t *testing.T) {
 	end := make(chan struct{})
 	l := newLab(t, anyPort(), func(s *proxy.Server) {
-		s.Process = func(*step.Step, *net.TCPConn, netip.AddrPort) *event.Process {
-			<-end
-			return nil
+		s.Process = func(*step.Step, *net.TCPConn, netip.AddrPort) func() *event.Process {
+			return func() *event.Process {
+				<-end
+				return nil
+			}
 		}
 	})
 	t.Cleanup(func() { close(end) })
@@ -43,7 +46,9 @@ func TestSlowProcess(t *testing.T) {
 // A bug in a lookup costs the process, not the verdict.
 func TestProcessPanics(t *testing.T) {
 	l := newLab(t, anyPort(), func(s *proxy.Server) {
-		s.Process = func(*step.Step, *net.TCPConn, netip.AddrPort) *event.Process { panic(errScripted) }
+		s.Process = func(*step.Step, *net.TCPConn, netip.AddrPort) func() *event.Process {
+			return func() *event.Process { panic(errScripted) }
+		}
 	})
 	wasReset(t, l.named("blocked.example.com", 22))
 	if ev := l.next(); ev.Verdict != event.Blocked || ev.Process == nil || ev.Process.Note != "panic: scripted" {

@@ -41,9 +41,10 @@ type Server struct {
 	Dialer *upstream.Dialer
 	Record func(event.Record)
 
-	// Process looks up who opened a connection to the given destination; nil
-	// leaves it out of the record. It runs beside the connection, which may end meanwhile.
-	Process func(*step.Step, *net.TCPConn, netip.AddrPort) *event.Process
+	// Process says how to look up who opened a connection to the given
+	// destination; nil, or a nil answer, leaves it out of the record. What it
+	// returns runs beside the connection, which may end meanwhile.
+	Process func(*step.Step, *net.TCPConn, netip.AddrPort) func() *event.Process
 	// Original returns the destination that the client dialled; nil: SO_ORIGINAL_DST.
 	Original func(*net.TCPConn) (netip.AddrPort, error)
 	Limits   Limits
