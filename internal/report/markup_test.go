@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -32,7 +31,7 @@ func readMarkdown(out []byte, r *Report) (wrong []string) {
 	allowed := []string{"h2", "h3", "p", "table", "thead", "tbody", "tr", "th", "td", "code", "pre", "details", "summary", "strong", "blockquote", "br"}
 	doc := elements(b.Bytes(), allowed, []string{"class", "style", "align"})
 	wrong = append(wrong, doc.compare(r)...)
-	if source := regexp.MustCompile("(`+)[^`].*?[^`]?(`+)").ReplaceAllString(string(out), ""); strings.Contains(source, "@") {
+	if strings.Contains(doc.prose, "@") { // GitHub makes addresses of what is around it
 		wrong = append(wrong, "an at sign outside of code")
 	}
 	return append(append(wrong, doc.wrong...), strange(string(out))...)
@@ -42,6 +41,8 @@ type document struct {
 	wrong []string
 	rows  [][]string // cells of each
 	cell  bool       // inside of one
+	code  bool       // inside of a code span
+	prose string     // text outside of those
 	style []string
 	csp   string
 }
@@ -65,14 +66,20 @@ func elements(out []byte, allowed, attributes []string) (doc document) {
 				doc.style = append(doc.style, text)
 			}
 			doc.wrong = append(doc.wrong, strange(text)...)
+			if !doc.code {
+				doc.prose += text
+			}
 			if doc.cell {
 				row := doc.rows[len(doc.rows)-1]
 				row[len(row)-1] += text
 			}
 		case html.EndTagToken:
 			inStyle = false
-			if tag, _ := z.TagName(); string(tag) == "td" || string(tag) == "th" {
+			switch tag, _ := z.TagName(); string(tag) {
+			case "td", "th":
 				doc.cell = false
+			case "code":
+				doc.code = false
 			}
 		case html.StartTagToken, html.SelfClosingTagToken:
 			token := z.Token()
@@ -96,6 +103,8 @@ func (doc *document) element(token html.Token, allowed, attributes []string) {
 		}
 	}
 	switch token.Data {
+	case "code":
+		doc.code = true
 	case "tr":
 		doc.rows = append(doc.rows, nil)
 	case "td", "th":
