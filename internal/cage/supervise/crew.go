@@ -20,6 +20,8 @@ import (
 type crew struct {
 	start control.Start
 	step  *step.Step
+	// loose: no instruction that was heard of fits the command; it may be any that runs.
+	loose bool
 
 	mu      sync.Mutex
 	begun   bool
@@ -38,6 +40,15 @@ const flagShared = "shared"
 
 func newMember(t *tenant.Tenant, who policy.Step) member {
 	return member{t, who, t.Policy.For(who)}
+}
+
+// may reports whether the step may be that of a vertex.
+func (c *crew) may(v vertex.Vertex) bool {
+	if likenessOf(v, c.start.Command) != unlike {
+		return true
+	}
+	_, run := vertex.ParseName(v.Name).Run()
+	return c.loose && run && !v.Started.IsZero()
 }
 
 // has reports whether t is a member. The lock is held.
@@ -91,11 +102,29 @@ func (c *crew) join(t *tenant.Tenant, who policy.Step, sofar func() evidence.Run
 		return
 	}
 	m.Journal.Add(event.Record{Kind: event.KindStep, Step: &c.step.Step})
-	past := evidence.Evidence{Runs: []evidence.Run{sofar()}}
-	records, _ := past.Judge(func(evidence.Run) *policy.Scope { return m.scope })
-	for _, r := range records {
+	for _, r := range m.past(sofar()) {
 		m.Journal.Add(ofStep(r, c.step.ID))
 	}
+}
+
+// past is what a step did before a member joined.
+func (m member) past(run evidence.Run) (records []event.Record) {
+	var up int64
+	for i := range run.Conns {
+		up = event.Add(up, run.Conns[i].Up)
+		r := m.view(event.Record{Conn: &run.Conns[i]})
+		if limit := m.scope.MaxUpload(); limit > 0 && up > limit {
+			r.Conn.Verdict, r.Conn.Reason = event.Blocked, event.UploadBudget
+		}
+		records = append(records, r)
+	}
+	for i := range run.Drops {
+		records = append(records, event.Record{Drop: &run.Drops[i]})
+	}
+	for i := range run.DNS {
+		records = append(records, event.Record{DNS: &run.DNS[i]})
+	}
+	return records
 }
 
 // leave lets a tenant go whose record ends.
@@ -128,6 +157,9 @@ func (m member) view(r event.Record) event.Record {
 	did := *r.Conn
 	did.Flags = append(slices.Clone(did.Flags), flagShared)
 	judged := evidence.Rejudge(did, m.scope)
+	if did.Verdict == event.Failed && judged.Verdict == event.Failed {
+		judged.Reason = did.Reason
+	}
 	if did.Verdict == event.Blocked && judged.Verdict != event.Blocked {
 		did.Expected, did.Rule, did.RulePos = false, "", ""
 		did.Detail = "another build that has this step in common does not allow it"
@@ -190,10 +222,4 @@ func ofStep(r event.Record, id string) event.Record {
 		r.Kind, r.DNS.Step = event.KindDNS, id
 	}
 	return r
-}
-
-// runs reports whether a vertex is a RUN instruction with that command.
-func runs(v vertex.Vertex, command string) bool {
-	text, run := vertex.ParseName(v.Name).Run()
-	return run && strings.Join(strings.Fields(text), " ") == strings.Join(strings.Fields(command), " ")
 }

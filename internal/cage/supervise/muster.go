@@ -29,13 +29,20 @@ func (p *parts) muster(ctx context.Context, start control.Start) *crew {
 	for _, t := range first {
 		c.members = append(c.members, newMember(t, p.who(ctx, start, t, len(all) > 1)))
 	}
-	for _, v := range p.vertices.table.Pending() {
-		if runs(v, start.Command) && c.has(p.tenants.Of(v.Build)) {
+	for _, t := range first {
+		for _, v := range most(p.pending(t), start.Command) {
 			c.digests[v.Digest] = true
 		}
 	}
 	if len(all) == 1 {
 		return c
+	}
+	if c.loose = len(c.digests) == 0; c.loose {
+		for _, v := range p.vertices.table.Pending() {
+			if c.may(v) && c.has(p.tenants.Of(v.Build)) {
+				c.digests[v.Digest] = true
+			}
+		}
 	}
 	for _, v := range p.vertices.table.Pending() {
 		if t := p.tenants.Of(v.Build); t != nil && c.digests[v.Digest] && !c.has(t) {
@@ -48,8 +55,8 @@ func (p *parts) muster(ctx context.Context, start control.Start) *crew {
 // suspects are the tenants that a step without a trace may belong to.
 func (p *parts) suspects(all []*tenant.Tenant, command string) []*tenant.Tenant {
 	var some []*tenant.Tenant
-	for _, v := range p.vertices.table.Pending() {
-		if t := p.tenants.Of(v.Build); t != nil && runs(v, command) && !slices.Contains(some, t) {
+	for _, v := range most(p.vertices.table.Pending(), command) {
+		if t := p.tenants.Of(v.Build); t != nil && !slices.Contains(some, t) {
 			some = append(some, t)
 		}
 	}
@@ -93,7 +100,7 @@ func (p *parts) heard(v vertex.Vertex) {
 
 func (p *parts) share(c *crew, v vertex.Vertex) {
 	t := p.tenants.Of(v.Build)
-	if t == nil || !runs(v, c.start.Command) {
+	if t == nil || !c.may(v) {
 		return
 	}
 	c.mu.Lock()

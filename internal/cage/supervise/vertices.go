@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -159,13 +158,12 @@ func describe(s *event.Step, v vertex.Vertex) {
 // identify looks for a step among the instructions that may be running.
 func identify(start control.Start, pending []vertex.Vertex) (s policy.Step, known bool) {
 	s = policy.Step{Command: start.Command, Secrets: len(start.Secrets) > 0}
-	want := strings.Join(strings.Fields(start.Command), " ")
 	var stages []string
 	secret, other, stranger := 0, 0, 0 // instructions with secret variables: ours, without: ours; with: others
 	for _, v := range pending {
 		name := vertex.ParseName(v.Name)
-		text, run := name.Run()
-		ours := run && strings.Join(strings.Fields(text), " ") == want
+		_, run := name.Run()
+		ours := run && likenessOf(v, start.Command) == certain
 		hidden := len(name.SecretEnv()) > 0
 		switch {
 		case ours && hidden:
