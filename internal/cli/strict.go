@@ -24,6 +24,9 @@ func (b *build) again(ctx context.Context, result *runner.Result, run func(conte
 		return result, nil
 	}
 	flag, values := afresh(steps)
+	if b.buildx.On("no-cache") { // it was another build's result, made a moment ago
+		flag, values = "no-cache", []string{"true"}
+	}
 	for _, v := range values {
 		if err := b.buildx.Flags().Set(flag, v); err != nil {
 			return nil, fmt.Errorf("setting --%s: %w", flag, err)

@@ -35,8 +35,11 @@ type vertices struct {
 }
 
 const (
-	// spanLimit is how long the end of a step waits to learn its vertex.
-	spanLimit = 2 * time.Second
+	// spanLimit is how long the end of a step waits to learn its vertex: BuildKit
+	// tells when it has cleaned up, which takes its time when hundreds of steps
+	// end at once. lastSpans is the same once the cage ends.
+	spanLimit = 15 * time.Second
+	lastSpans = 2 * time.Second
 	// spanDelay is how long buildkitd collects spans before it sends them.
 	spanDelay = 20 * time.Millisecond
 	// stageLimit is how long the start of a step waits for its stage to be
@@ -136,10 +139,14 @@ func (p *parts) completed(t *tenant.Tenant, v vertex.Vertex) {
 	case v.Cached:
 		p.cached(t, v, command, p.vertices.table.Identity(v))
 	case p.config.Linger && v.Error == "":
-		p.vertices.ending.wait(context.Background(), nil)
-		if identity, told := p.vertices.ran.told(v.Digest, t); !told {
-			p.cached(t, v, command, cmp.Or(identity, p.vertices.table.Identity(v)))
-		}
+		done := p.vertices.watching.enter(t)
+		go func() { // what comes next from the build may be about a step that runs
+			defer done()
+			p.vertices.ending.wait(context.Background(), nil)
+			if identity, told := p.vertices.ran.told(v.Digest, t); !told {
+				p.cached(t, v, command, cmp.Or(identity, p.vertices.table.Identity(v)))
+			}
+		}()
 	}
 }
 
@@ -198,7 +205,10 @@ func (p *parts) ended(s event.Step, r running) {
 		defer done()
 		var found []vertex.Vertex
 		if r.span != "" {
-			if digest, ok := p.vertices.table.AwaitSpan(context.Background(), r.span, spanLimit); ok {
+			ctx, stop := p.patience()
+			digest, ok := p.vertices.table.AwaitSpan(ctx, r.span, spanLimit)
+			stop()
+			if ok {
 				found = p.vertices.table.ByDigest(digest)
 			}
 		}
@@ -214,6 +224,16 @@ func (p *parts) ended(s event.Step, r running) {
 		p.keep(r, *s.Exit, found)
 		time.AfterFunc(lateGrace, func() { p.registry.forget(s.ID) })
 	})
+}
+
+// patience ends a while after the cage begins to.
+func (p *parts) patience() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	if p.doors.life == nil {
+		return ctx, cancel
+	}
+	ended := context.AfterFunc(p.doors.life, func() { time.AfterFunc(lastSpans, cancel) })
+	return ctx, func() { ended(); cancel() }
 }
 
 // gate lets wait for those who are inside now, and not for later ones. The zero

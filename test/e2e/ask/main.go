@@ -19,6 +19,7 @@ func main() {
 	wait := flag.Duration("wait", 0, "time to wait before each host after the first")
 	count := flag.Int("count", 1, "ask so many hosts, %d of whose names is their number")
 	at := flag.Int("at", 1, "so many at a time")
+	done := flag.String("done", "", "`FILE` to leave behind")
 	flag.Parse()
 	var names []string
 	for _, name := range flag.Args() {
@@ -46,6 +47,12 @@ func main() {
 		})
 	}
 	all.Wait()
+	if *done != "" {
+		if err := os.WriteFile(*done, nil, 0o644); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 }
 
 func ask(client *http.Client, name string) string {
