@@ -152,7 +152,7 @@ func (b *build) run(ctx context.Context) error {
 	if b.flags.debug {
 		debug.Enable()
 	}
-	for _, prepare := range []func() error{b.checkFlags, b.openInput, b.openOutputs, b.loadPolicy, b.openLock, b.checkDockerfile} {
+	for _, prepare := range []func() error{b.checkFlags, b.openInput, b.openOutputs, b.loadPolicy, b.places, b.openLock, b.checkDockerfile} {
 		if err := prepare(); err != nil {
 			return err
 		}

@@ -138,6 +138,10 @@ func (u *up) options() (runner.Options, error) {
 	if err := b.loadPolicy(); err != nil {
 		return runner.Options{}, err
 	}
+	if b.policy.spec.SelectsLines() {
+		return runner.Options{}, usagef("select with run: or stage:, or let buildcage build bring the policy",
+			"%s selects steps by lines, and a cage that stays has no Dockerfile", b.policy.path)
+	}
 	options := runner.Options{
 		Engine: u.engine, Image: u.image, Version: u.versions().Version, Policy: b.policy.spec,
 		ExtraCA: append(b.policy.extraCA, u.flags.extraCA...), Network: u.flags.network,

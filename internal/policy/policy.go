@@ -62,7 +62,7 @@ func (p *Policy) PrivateAllowed(a netip.Addr) bool {
 // Asks says that the policy selects steps by more than their command: by what
 // is known of them only once their build has told.
 func (p *Policy) Asks() bool {
-	return slices.ContainsFunc(p.spec.Steps, func(s StepSpec) bool { return s.Stage != "" || s.Secrets != nil })
+	return slices.ContainsFunc(p.spec.Steps, func(s StepSpec) bool { return s.Stage != "" || s.Lines != "" || s.Secrets != nil })
 }
 
 // EntryPos is where an entry of steps: stands, empty where that is not known.

@@ -11,6 +11,8 @@ type Spec struct {
 	ECH          string     `json:"ech,omitempty"` // "" or "allow"
 	Steps        []StepSpec `json:"steps,omitempty"`
 	Builder      *RuleTexts `json:"builder,omitempty"` // nil: recorded, not restricted
+	// Places are those of one build's Dockerfile, for entries with lines.
+	Places []Place `json:"places,omitempty"`
 }
 
 // Mode is restrict (the allowlist decides) or audit (rule decisions are

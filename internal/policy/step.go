@@ -78,6 +78,7 @@ func (p *Policy) For(s Step) *Scope {
 		}
 		return &Scope{policy: p, sections: []*section{p.builder}}
 	}
+	s.Line = p.line(s)
 	scope := &Scope{policy: p}
 	for _, e := range p.steps {
 		f := e.fit(s)
