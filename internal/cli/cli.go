@@ -20,25 +20,31 @@ import (
 
 	"github.com/buildcage/buildcage/internal/buildx"
 	"github.com/buildcage/buildcage/internal/image"
+	"github.com/buildcage/buildcage/internal/plugin"
 )
 
 // Main runs the program and returns its exit code. version is what the linker
 // stamped in; empty for a plain go build.
 func Main(version string) int {
-	return (&app{streams: standard(), version: version}).main(os.Args[1:])
+	a := &app{streams: standard(), version: version}
+	if plugin.Called(os.Args[0]) {
+		return a.plugin(os.Args[1:])
+	}
+	return a.main(context.Background(), os.Args[1:])
 }
 
 // app is what all commands share.
 type app struct {
 	streams   *streams
 	version   string
+	name      string                      // as a person calls it; empty: buildcage
 	image     func() (image.Image, error) // nil: the embedded one
 	interrupt *interrupt
 }
 
-func (a *app) main(args []string) int {
+func (a *app) main(ctx context.Context, args []string) int {
 	buildx.NoDesktop()
-	interrupt, stop := catch(context.Background())
+	interrupt, stop := catch(ctx)
 	defer stop()
 	a.interrupt = interrupt
 	return a.run(interrupt.ctx, args)
@@ -74,6 +80,9 @@ went, and writes the allowlist.`,
 			return cmd.Help()
 		},
 	}
+	if a.name != "" {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: a.name}
+	}
 	root.SetIn(a.streams.in)
 	root.SetOut(a.streams.out)
 	root.SetErr(a.streams.err)
@@ -107,6 +116,7 @@ func (a *app) commands() []func() (*cobra.Command, error) {
 		a.envCommand,
 		a.pruneCommand,
 		a.doctorCommand,
+		a.installPluginCommand,
 		a.versionCommand,
 	}
 }

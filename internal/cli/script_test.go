@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -28,7 +29,11 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"buildcage": func() {
 			a := &app{streams: standard(), version: "v0.0.0-test", image: noImage}
-			os.Exit(a.main(os.Args[1:]))
+			os.Exit(a.main(context.Background(), os.Args[1:]))
+		},
+		"docker-cage": func() {
+			a := &app{streams: standard(), version: "v0.0.0-test", image: noImage}
+			os.Exit(a.plugin(os.Args[1:]))
 		},
 	})
 }

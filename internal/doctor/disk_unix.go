@@ -1,4 +1,4 @@
-//go:build !windows
+//go:build linux || darwin
 
 package doctor
 
@@ -11,6 +11,6 @@ func free(path string) *uint64 {
 	if err := unix.Statfs(path, &st); err != nil {
 		return nil
 	}
-	n := uint64(st.Bavail) * uint64(st.Bsize)
+	n := st.Bavail * uint64(st.Bsize)
 	return &n
 }

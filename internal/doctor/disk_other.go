@@ -1,3 +1,5 @@
+//go:build !linux && !darwin
+
 package doctor
 
 // free is not known: the engine's disk is in a virtual machine.
