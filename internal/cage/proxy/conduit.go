@@ -1,14 +1,19 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"os"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/buildcage/buildcage/internal/cage/upstream"
 	"github.com/buildcage/buildcage/internal/event"
 )
 
@@ -26,14 +31,20 @@ const turnLimit = 16
 type conduit struct {
 	*session
 	ev    *event.Conn
+	to    netip.AddrPort
 	on    *relay
 	slot  int32
 	added bool // on's lock guards both
 
-	mu    sync.Mutex // held while bytes move, and to close
-	over  bool
-	ends  [2]socket
-	lanes [2]lane // from the client, from the origin
+	mu   sync.Mutex // held while bytes move, and to close
+	over bool
+	ends [2]socket
+
+	sent int // of the hello
+
+	connecting bool // to the origin; nothing moves yet
+	late       *time.Timer
+	lanes      [2]lane // from the client, from the origin
 }
 
 // socket is one end.
@@ -44,22 +55,29 @@ type socket struct {
 	done               bool // and has been passed on
 }
 
-// hand gives an allowed and dialled connection to a relay. After an error it
-// is still the session's.
-func (c *session) hand(ev *event.Conn, origin *net.TCPConn) (err error) {
-	d := &conduit{session: c, ev: ev, on: c.relays[c.turn.Add(1)%uint32(len(c.relays))]}
-	for i, conn := range []*net.TCPConn{c.client, origin} {
-		if d.ends[i].fd, err = detached(conn); err != nil {
-			for _, e := range d.ends[:i] {
-				unix.Close(e.fd)
-			}
+// hand gives an allowed connection to a relay, with the way to its origin as
+// far as that has come. After an error the client is still the session's.
+func (c *session) hand(ev *event.Conn, begun upstream.Begun) (err error) {
+	d := &conduit{session: c, ev: ev, on: c.relays[c.turn.Add(1)%uint32(len(c.relays))], to: begun.To, connecting: begun.Conn == nil}
+	origin := begun.Socket
+	if begun.Conn != nil {
+		origin, err = detached(begun.Conn)
+		begun.Conn.Close()
+		if err != nil {
 			return err
 		}
 	}
+	client, err := detached(c.client)
+	if err != nil {
+		unix.Close(origin)
+		return err
+	}
+	if !d.connecting {
+		d.dialled(ev, d.to)
+	}
+	d.ends[clientEnd].fd, d.ends[originEnd].fd = client, origin
 	// From here on the sockets are the conduit's alone.
 	c.client.Close()
-	origin.Close()
-	c.origin.Store(nil)
 	c.cancel()
 	c.conduit.Store(d)
 	if ending(c.ended.Load()) != running { // cut came before Store
@@ -77,7 +95,31 @@ func (c *conduit) begin() error {
 	if c.over {
 		return nil
 	}
+	if c.connecting {
+		c.late = time.AfterFunc(upstream.DialTimeout, c.tooLate)
+	}
 	return c.on.add(c)
+}
+
+// tooLate ends a connection whose origin does not answer.
+func (c *conduit) tooLate() {
+	c.mu.Lock()
+	late := c.connecting
+	c.mu.Unlock()
+	if late {
+		c.abort(&broke{originEnd, upstream.Failed(c.to, os.ErrDeadlineExceeded)})
+	}
+}
+
+// connected goes on when the origin has answered, in whatever way.
+func (c *conduit) connected() *broke {
+	if err := upstream.Connected(c.to, c.ends[originEnd].fd); err != nil {
+		return &broke{originEnd, err}
+	}
+	c.connecting = false
+	c.late.Stop()
+	c.dialled(c.ev, c.to)
+	return nil
 }
 
 // detached is the socket of conn under another descriptor, for use without
@@ -143,6 +185,17 @@ func (c *conduit) both(r *relay, more *bool) (bad *broke) {
 			bad = &broke{originEnd, errors.New("panic")}
 		}
 	}()
+	if c.connecting {
+		if !c.ends[originEnd].writable {
+			return nil
+		}
+		if bad := c.connected(); bad != nil {
+			return bad
+		}
+	}
+	if bad := c.greet(); bad != nil {
+		return bad
+	}
 	for from := range c.ends {
 		again, bad := c.direction(r, from)
 		if bad != nil {
@@ -154,6 +207,27 @@ func (c *conduit) both(r *relay, more *bool) (bad *broke) {
 }
 
 var errBudget = errors.New("upload budget")
+
+// greet sends what the client had said before the decision.
+func (c *conduit) greet() *broke {
+	origin := &c.ends[originEnd]
+	for c.sent < len(c.hello) && origin.writable {
+		n, err := again(func() (int, error) { return unix.Write(origin.fd, c.hello[c.sent:]) })
+		if errors.Is(err, unix.EAGAIN) {
+			origin.writable = false
+			return nil
+		}
+		if err != nil {
+			return &broke{originEnd, err}
+		}
+		c.sent += n
+	}
+	if c.sent == len(c.hello) {
+		c.release()
+		c.sent = 0
+	}
+	return nil
+}
 
 // broke says that one end of a conduit failed.
 type broke struct {
@@ -174,7 +248,7 @@ func (c *conduit) direction(r *relay, from int) (more bool, bad *broke) {
 			}
 			continue
 		}
-		if !src.readable || src.done {
+		if !src.readable || src.done || from == clientEnd && len(c.hello) > 0 {
 			l.drop(r.pipes)
 			return false, nil
 		}
@@ -232,6 +306,9 @@ func (c *conduit) abort(bad *broke) {
 // proper end. mu is held.
 func (c *conduit) finish(hard bool) {
 	c.over = true
+	if c.late != nil {
+		c.late.Stop()
+	}
 	for i, e := range c.ends {
 		if hard {
 			_ = unix.SetsockoptLinger(e.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // it is broken already
@@ -245,7 +322,12 @@ func (c *conduit) finish(hard bool) {
 // conclude records the connection. Where the record has to wait for the
 // process, the relay does not.
 func (c *conduit) conclude(bad *broke) {
-	if bad != nil && bad.side == originEnd && ending(c.session.ended.Load()) == running {
+	switch {
+	case c.connecting && bad == nil:
+		c.blame(c.ev, upstream.Failed(c.to, context.Canceled))
+	case c.connecting:
+		c.blame(c.ev, bad.err)
+	case bad != nil && bad.side == originEnd && ending(c.session.ended.Load()) == running:
 		c.broken(c.ev, bad.err)
 	}
 	c.end(c.ev)

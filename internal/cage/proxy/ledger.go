@@ -140,8 +140,5 @@ func (c *session) look(now time.Time, idle time.Duration) {
 			return
 		}
 		c.client.SetKeepAlive(true)
-		if origin := c.origin.Load(); origin != nil {
-			origin.SetKeepAlive(true)
-		}
 	}
 }

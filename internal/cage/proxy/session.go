@@ -44,8 +44,7 @@ type session struct {
 	client  *net.TCPConn
 	ctx     context.Context // ends with the connection
 	cancel  context.CancelFunc
-	origin  atomic.Pointer[net.TCPConn] // while there is one
-	conduit atomic.Pointer[conduit]     // once there is one
+	conduit atomic.Pointer[conduit] // once there is one
 	began   time.Time
 
 	step     *step.Step // nil: unknown
@@ -98,9 +97,6 @@ func (c *session) crashed(bug any) {
 		return
 	}
 	c.client.SetLinger(0)
-	if origin := c.origin.Load(); origin != nil {
-		origin.Close()
-	}
 	if !c.recorded {
 		ev := c.event("")
 		ev.Verdict, ev.Reason, ev.Detail = event.Blocked, event.Unclassified, event.Escape(fmt.Sprintf("panic: %v", bug))
@@ -210,15 +206,8 @@ func (c *session) cut(why ending) {
 		return
 	}
 	c.client.SetLinger(0) // before somebody who is cancelled closes it in peace
-	if origin := c.origin.Load(); origin != nil {
-		origin.SetLinger(0)
-	}
 	c.cancel()
 	c.client.Close()
-	if origin := c.origin.Load(); origin != nil {
-		origin.SetLinger(0)
-		origin.Close()
-	}
 }
 
 // end notes in the event why the proxy itself ended the connection, if it did.

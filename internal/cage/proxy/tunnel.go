@@ -21,43 +21,34 @@ func (c *session) tunnel(ev *event.Conn, name string) {
 		c.record(ev)
 		return
 	}
-	origin, err := c.dial(name)
+	begun, err := c.begin(name)
 	if err != nil {
 		c.unreachable(ev, err)
 		return
 	}
-	c.origin.Store(origin)
-	c.dialled(ev, addrPort(origin.RemoteAddr()))
-	if ending(c.ended.Load()) == running { // else cut came before Store
-		if err = c.send(ev, origin); err == nil {
-			return
-		}
-		c.cut(running)
-		c.broken(ev, err)
+	if err := c.hand(ev, begun); err != nil {
+		c.unreachable(ev, err)
 	}
-	origin.Close()
-	c.end(ev)
-	c.record(ev)
 }
 
-// send sends what the client has said so far and hands the rest to a relay.
-func (c *session) send(ev *event.Conn, origin *net.TCPConn) error {
-	_, err := origin.Write(c.hello)
-	c.release()
-	if err != nil {
-		return err
+// begin begins to connect to the origin, and dial is done when it is connected.
+func (c *session) begin(name string) (upstream.Begun, error) {
+	if name == "" {
+		return c.Dialer.BeginAddr(c.orig)
 	}
-	return c.hand(ev, origin)
+	return c.Dialer.Begin(c.ctx, name, c.orig.Port(), c.private)
 }
 
 func (c *session) dial(name string) (*net.TCPConn, error) {
 	if name == "" {
 		return c.Dialer.DialAddr(c.ctx, c.orig)
 	}
-	port := c.orig.Port()
-	return c.Dialer.Dial(c.ctx, name, port, func(a netip.Addr) bool {
-		return c.step.Rules().Lenient() || c.step.Rules().PrivateAllowed(netip.AddrPortFrom(a, port))
-	})
+	return c.Dialer.Dial(c.ctx, name, c.orig.Port(), c.private)
+}
+
+// private says whether a private address may be dialled.
+func (c *session) private(a netip.Addr) bool {
+	return c.step.Rules().Lenient() || c.step.Rules().PrivateAllowed(netip.AddrPortFrom(a, c.orig.Port()))
 }
 
 // dialled notes the address, and that it is private where no rule says so.

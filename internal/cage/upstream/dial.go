@@ -35,21 +35,30 @@ type Dialer struct {
 // is no address, a *GuardError when there is none that may be dialled, and
 // otherwise that of the first dial.
 func (d *Dialer) Dial(ctx context.Context, name string, port uint16, private func(netip.Addr) bool) (*net.TCPConn, error) {
-	addrs, err := d.Lookup(ctx, name)
+	passed, err := d.passed(ctx, name, private)
 	if err != nil {
 		return nil, err
-	}
-	passed, refused := d.pass(addrs, private)
-	if len(passed) == 0 {
-		if refused == nil {
-			return nil, &NameError{name, ErrNoAddress}
-		}
-		return nil, refused
 	}
 	if len(passed) == 1 {
 		return d.dial(ctx, netip.AddrPortFrom(passed[0], port))
 	}
 	return d.race(ctx, interleave(passed), port)
+}
+
+// passed resolves a name and returns the addresses that may be dialled, one at least.
+func (d *Dialer) passed(ctx context.Context, name string, private func(netip.Addr) bool) ([]netip.Addr, error) {
+	addrs, err := d.Lookup(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	passed, refused := d.pass(addrs, private)
+	switch {
+	case len(passed) > 0:
+		return passed, nil
+	case refused == nil:
+		return nil, &NameError{name, ErrNoAddress}
+	}
+	return nil, refused
 }
 
 // DialAddr connects to a raw address that a rule names or audit lets through.
