@@ -73,7 +73,11 @@ func bench(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return report(ctx, rows, time.Since(start))
+	more, err := inEngine(ctx, dir)
+	if err != nil {
+		return err
+	}
+	return report(ctx, append(rows, more...), time.Since(start))
 }
 
 // outside runs the proxy rows in namespaces of their own.

@@ -1,0 +1,129 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	contentlocal "github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/progress/progressui"
+	"github.com/tonistiigi/fsutil"
+
+	"github.com/buildcage/buildcage/internal/dockerfile"
+	"github.com/buildcage/buildcage/internal/localimage"
+
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// pollEvery is how exact the start of the plain builder is measured.
+const pollEvery = 5 * time.Millisecond
+
+// answers waits until BuildKit does.
+func (b *Builder) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if conn, err := net.Dial("unix", strings.TrimPrefix(b.Socket, "unix://")); err == nil {
+			conn.Close()
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for BuildKit: %w", ctx.Err())
+		}
+	}
+	c, err := client.New(ctx, b.Socket)
+	if err != nil {
+		return err
+	}
+	_, err = c.Info(ctx)
+	return errors.Join(err, c.Close())
+}
+
+// Build builds dir/Dockerfile from nothing and keeps no result. It returns how
+// long BuildKit took, without connecting.
+func (e *Engine) Build(ctx context.Context, b *Builder, dir string) (took time.Duration, err error) {
+	files, err := fsutil.NewFS(dir)
+	if err != nil {
+		return 0, err
+	}
+	opt := client.SolveOpt{
+		Frontend: "dockerfile.v0", FrontendAttrs: map[string]string{"filename": "Dockerfile", "no-cache": ""},
+		LocalMounts: map[string]fsutil.FS{"context": files, "dockerfile": files},
+	}
+	release, err := e.local(ctx, dir, &opt)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	c, err := client.New(ctx, b.Socket)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	var log bytes.Buffer
+	display, err := progressui.NewDisplay(&log, progressui.PlainMode)
+	if err != nil {
+		return 0, err
+	}
+	status, shown := make(chan *client.SolveStatus), make(chan struct{})
+	go func() {
+		defer close(shown)
+		_, _ = display.UpdateFrom(context.WithoutCancel(ctx), status)
+	}()
+	begin := time.Now()
+	_, err = c.Solve(ctx, nil, opt, status)
+	took = time.Since(begin)
+	<-shown
+	if err != nil {
+		tail := log.Bytes()[max(0, log.Len()-2000):]
+		err = fmt.Errorf("building %s: %w\n%s", filepath.Base(dir), err, tail)
+	}
+	return took, err
+}
+
+// local hands the engine's own images to BuildKit.
+func (e *Engine) local(ctx context.Context, dir string, opt *client.SolveOpt) (release func(), err error) {
+	text, err := os.ReadFile(filepath.Join(dir, "Dockerfile"))
+	if err != nil {
+		return nil, err
+	}
+	plan, err := localimage.Read(text, dockerfile.Options{Platforms: []ocispecs.Platform{platforms.DefaultSpec()}})
+	if err != nil {
+		return nil, err
+	}
+	store := &localimage.Store{Engine: e.Client, Dir: filepath.Join(e.Dir, "images")}
+	lease, err := store.Provide(ctx, plan.Refs)
+	if err != nil {
+		return nil, err
+	}
+	opt.OCIStores = make(map[string]content.Store)
+	for i, c := range lease.Contexts {
+		u, err := url.Parse(c.Source)
+		if err != nil {
+			lease.Release()
+			return nil, err
+		}
+		layout, digest, _ := strings.Cut(u.Path, "@")
+		id := fmt.Sprintf("local%d", i)
+		if opt.OCIStores[id], err = contentlocal.NewStore(layout); err != nil {
+			lease.Release()
+			return nil, err
+		}
+		opt.FrontendAttrs["context:"+c.Name] = "oci-layout://" + id + "@" + digest
+	}
+	return lease.Release, nil
+}
