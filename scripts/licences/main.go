@@ -1,7 +1,7 @@
 // Command licences collects the licence texts of everything that a release of
 // buildcage contains: the modules linked into the CLI on every platform, those
-// linked into the programs of the cage image, Go itself, and the C libraries
-// that are linked statically. It prints one text file, sorted, and fails when
+// linked into the programs of the cage image, Go itself, git, and the C
+// libraries that are linked statically. It prints one text file, sorted, and fails when
 // something comes without a licence.
 //
 //	go run ./scripts/licences >bin/THIRD_PARTY_LICENCES
@@ -44,9 +44,15 @@ func programs() []program {
 	}
 }
 
-// libraries are linked statically; Debian keeps their licences in its packages.
+// libraries are what is compiled from C: git, whose licence stands beside its
+// patches, and what is linked statically, whose licences Debian's packages have.
 func libraries() map[string]string {
-	return map[string]string{"libseccomp": "/usr/share/doc/libseccomp-dev/copyright", "glibc": "/usr/share/doc/libc6-dev/copyright"}
+	return map[string]string{
+		"git":        "embed/image/git/COPYING",
+		"glibc":      "/usr/share/doc/libc6-dev/copyright",
+		"libseccomp": "/usr/share/doc/libseccomp-dev/copyright",
+		"zlib":       "/usr/share/doc/zlib1g-dev/copyright",
+	}
 }
 
 func main() {

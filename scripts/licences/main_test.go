@@ -41,7 +41,7 @@ func TestEverythingHasALicence(t *testing.T) {
 	if err := run(t.Context(), &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"github.com/moby/buildkit v", "github.com/opencontainers/runc v", "github.com/containernetworking/plugins v", "github.com/docker/buildx v", "libseccomp"} {
+	for _, want := range []string{"github.com/moby/buildkit v", "github.com/opencontainers/runc v", "github.com/containernetworking/plugins v", "github.com/docker/buildx v", "libseccomp", "GNU GENERAL PUBLIC LICENSE", "zlib"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("there is no %s", want)
 		}
