@@ -32,6 +32,10 @@ const builderName = "buildcage"
 // Command is one use of buildx's build command. Its flags are live: parsing
 // them configures the command.
 type Command struct {
+	// Notes appear in the progress of the next Run, which must be one for a
+	// terminal; nil: none.
+	Notes *Notes
+
 	root  *cobra.Command
 	build *cobra.Command
 }
@@ -72,6 +76,11 @@ func (c *Command) Run(ctx context.Context, at Endpoint, contextPath string) erro
 		return err
 	}
 	defer restore()
+	withdraw, err := inject(c.Notes)
+	if err != nil {
+		return err
+	}
+	defer withdraw()
 	// Spans go to BuildKit itself; when it is gone its errors are not news.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { logrus.Debug(err) }))
 	if err := c.root.PersistentFlags().Set("builder", builderName); err != nil {
@@ -96,7 +105,7 @@ func register(dir, addr string) error {
 	}
 	defer release()
 	group := &store.NodeGroup{
-		Name: builderName, Driver: "remote",
+		Name: builderName, Driver: driverName,
 		Nodes: []store.Node{{Name: builderName + "0", Endpoint: addr}},
 	}
 	if err := txn.Save(group); err != nil {

@@ -50,11 +50,24 @@ func (c *Command) Silent() bool {
 	if c.On("quiet") {
 		return true
 	}
+	mode := c.display()
+	return mode == "quiet" || mode == "none" || mode == "rawjson"
+}
+
+// Redraws says that the progress display is the one that redraws the screen,
+// given that standard error is a terminal.
+func (c *Command) Redraws() bool {
+	mode := c.display()
+	return !c.On("quiet") && (mode == "auto" || mode == "tty")
+}
+
+// display is the mode of the progress display, "auto" where nobody says.
+func (c *Command) display() string {
 	mode := c.Value("progress")
 	if env := os.Getenv("BUILDKIT_PROGRESS"); mode == "auto" && env != "" {
 		mode = env
 	}
-	return mode == "quiet" || mode == "none" || mode == "rawjson"
+	return mode
 }
 
 // Stdout says that the build writes its own product to standard output: an

@@ -176,6 +176,7 @@ func (b *build) run(ctx context.Context) error {
 func (b *build) runCage(ctx context.Context, engine *docker.Engine) *runner.Result {
 	progress := newProgress(b.streams, b.buildx.Silent())
 	defer progress.clear()
+	heard := b.live()
 	return runner.Run(ctx, runner.Options{
 		Engine:      engine,
 		Stay:        b.stay,
@@ -190,6 +191,7 @@ func (b *build) runCage(ctx context.Context, engine *docker.Engine) *runner.Resu
 		Debug:       b.flags.debug,
 		Diagnostics: b.diagnostics(),
 		Progress:    progress.step,
+		Heard:       heard,
 		Hurry:       b.interrupt.hurry,
 		Build: func(ctx context.Context, at runner.Endpoint) error {
 			progress.clear()

@@ -23,12 +23,13 @@ const drainTime = 2 * time.Second
 type record struct {
 	done    chan struct{}
 	cancel  context.CancelFunc
+	heard   func(*event.Record)
 	records []event.Record
 	err     error // nil: complete
 }
 
 // startRecord begins to follow the cage's record. ctx bounds the start only.
-func startRecord(ctx context.Context, c cage, runID, file string) (*record, error) {
+func startRecord(ctx context.Context, c cage, runID, file string, heard func(*event.Record)) (*record, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	src := &source{ctx: life, cage: c}
 	if file != "" {
@@ -43,7 +44,7 @@ func startRecord(ctx context.Context, c cage, runID, file string) (*record, erro
 		cancel()
 		return nil, errors.Join(err, src.close())
 	}
-	rec := &record{done: make(chan struct{}), cancel: cancel}
+	rec := &record{done: make(chan struct{}), cancel: cancel, heard: heard}
 	go rec.read(src, runID)
 	go rec.drain(c)
 	return rec, nil
@@ -63,6 +64,9 @@ func (r *record) read(src *source, runID string) {
 			return
 		}
 		r.records = append(r.records, *one)
+		if r.heard != nil {
+			r.heard(one)
+		}
 	}
 }
 

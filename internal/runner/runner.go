@@ -46,6 +46,9 @@ type Options struct {
 	Diagnostics io.Writer
 	// Progress hears of steps as they begin and end, from one goroutine; nil: nobody.
 	Progress func(step string, state State)
+	// Heard gets each record as it comes, from one goroutine, and must not change
+	// it or block; nil: nobody.
+	Heard func(*event.Record)
 	// Hurry, when closed (a second Ctrl-C), cuts short everything but the
 	// removal of what was made; nil: never.
 	Hurry <-chan struct{}

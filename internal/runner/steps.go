@@ -128,7 +128,7 @@ func (r *run) config(guard []netip.Prefix) docker.Config {
 }
 
 func (r *run) followRecord(ctx context.Context) error {
-	rec, err := startRecord(ctx, r.cage, r.result.RunID, r.RecordFile)
+	rec, err := startRecord(ctx, r.cage, r.result.RunID, r.RecordFile, r.Heard)
 	if err != nil {
 		return err
 	}
