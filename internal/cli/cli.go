@@ -71,7 +71,6 @@ went, and writes the allowlist.`,
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,
-		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: true},
 		Args:                       cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -117,6 +116,7 @@ func (a *app) commands() []func() (*cobra.Command, error) {
 		a.pruneCommand,
 		a.doctorCommand,
 		a.installPluginCommand,
+		a.manCommand,
 		a.versionCommand,
 	}
 }
