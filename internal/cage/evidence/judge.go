@@ -19,13 +19,14 @@ const flagPrivate = "private"
 // runs: the records that a live step would leave, without step and number.
 //
 // An audit asks for something else: what the step does when nobody stops it.
-// Runs that were all refused something don't tell.
+// Runs that were all refused something don't tell, and neither do runs that did
+// different things: a list must not have what other contents of the context did.
 func (e *Evidence) Judge(scope func(Run) *policy.Scope) (records []event.Record, verdict event.EvidenceVerdict) {
 	verdict = event.EvidenceClean
 	if e.Doubt != "" || len(e.Runs) == 0 {
 		verdict = event.EvidenceMissing
 	}
-	audit, free := false, false
+	audit, free, differ := false, false, false
 	var all observation
 	all.index()
 	for i := len(e.Runs) - 1; i >= 0; i-- {
@@ -36,9 +37,11 @@ func (e *Evidence) Judge(scope func(Run) *policy.Scope) (records []event.Record,
 		judging := scope(run)
 		audit = judging.Policy().Mode() == policy.Audit
 		judged := judgeConns(run.Conns, judging)
-		free = free || !held(run.Conns, judged)
+		stopped := held(run.Conns, judged)
+		free = free || !stopped
 		for _, c := range judged {
 			if _, fresh := at(all.conns, keyOf(&c)); fresh {
+				differ = differ || !stopped && i < len(e.Runs)-1
 				records = append(records, event.Record{Conn: &c})
 			}
 		}
@@ -54,7 +57,7 @@ func (e *Evidence) Judge(scope func(Run) *policy.Scope) (records []event.Record,
 		}
 	}
 	switch {
-	case audit && (!free || verdict == event.EvidenceMissing):
+	case audit && (!free || differ || verdict == event.EvidenceMissing):
 		verdict = event.EvidenceMissing
 	case slices.ContainsFunc(records, refused):
 		verdict = event.EvidenceViolates

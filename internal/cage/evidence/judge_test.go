@@ -140,6 +140,7 @@ func TestJudgeForAudit(t *testing.T) {
 		"stopped":      {spec, Evidence{Runs: []Run{stopped}}, "audited tls a.example:443 not-allowed [cached]", event.EvidenceMissing},
 		"free":         {spec, Evidence{Runs: []Run{free}}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceClean},
 		"both":         {spec, Evidence{Runs: []Run{stopped, free}}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceClean},
+		"different":    {spec, Evidence{Runs: []Run{{Conns: []event.Conn{tls("b.example", nil)}}, free}}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceMissing},
 		"not private":  {open, Evidence{Runs: []Run{free}}, "audited tls a.example:443 not-allowed [cached]", event.EvidenceClean},
 		"doubt counts": {spec, Evidence{Runs: []Run{free}, Doubt: "x"}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceMissing},
 	} {
