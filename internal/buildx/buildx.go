@@ -36,8 +36,9 @@ type Command struct {
 	// terminal; nil: none.
 	Notes *Notes
 
-	root  *cobra.Command
-	build *cobra.Command
+	root   *cobra.Command
+	build  *cobra.Command
+	driver map[string]string // options
 }
 
 // New returns buildx's build command for a Docker CLI, which need not be
@@ -60,12 +61,12 @@ type Endpoint struct {
 	Dir  string // an existing directory, private to the run, for buildx's state
 }
 
-// Run builds contextPath at the endpoint with the flags as they are. It
+// Run builds at the endpoint with the flags as they are: the context, or targets. It
 // returns buildx's error unchanged: see Exit and Print. The caller owns
 // signals; cancelling ctx stops the build.
-func (c *Command) Run(ctx context.Context, at Endpoint, contextPath string) error {
+func (c *Command) Run(ctx context.Context, at Endpoint, args ...string) error {
 	dir := filepath.Join(at.Dir, "buildx")
-	if err := register(dir, at.Addr); err != nil {
+	if err := register(dir, at.Addr, c.driver); err != nil {
 		return err
 	}
 	restore, err := environ(map[string]string{
@@ -89,11 +90,11 @@ func (c *Command) Run(ctx context.Context, at Endpoint, contextPath string) erro
 	// The command's own RunE, not root.Execute: buildx's root installs a
 	// signal handler that exits the process at the third Ctrl-C.
 	c.build.SetContext(ctx)
-	return c.build.RunE(c.build, []string{contextPath})
+	return c.build.RunE(c.build, args)
 }
 
 // register writes a store under dir that holds one builder.
-func register(dir, addr string) error {
+func register(dir, addr string, opts map[string]string) error {
 	cfg := confutil.NewConfig(nil, confutil.WithDir(dir))
 	st, err := store.New(cfg)
 	if err != nil {
@@ -106,7 +107,7 @@ func register(dir, addr string) error {
 	defer release()
 	group := &store.NodeGroup{
 		Name: builderName, Driver: driverName,
-		Nodes: []store.Node{{Name: builderName + "0", Endpoint: addr}},
+		Nodes: []store.Node{{Name: builderName + "0", Endpoint: addr, DriverOpts: opts}},
 	}
 	if err := txn.Save(group); err != nil {
 		return fmt.Errorf("registering the cage as a builder: %w", err)

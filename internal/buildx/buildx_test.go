@@ -155,7 +155,7 @@ func TestStreams(t *testing.T) {
 
 func TestRegister(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "buildx")
-	if err := register(dir, "unix:///run/x.sock"); err != nil {
+	if err := register(dir, "unix:///run/x.sock", nil); err != nil {
 		t.Fatal(err)
 	}
 	st, err := store.New(confutil.NewConfig(nil, confutil.WithDir(dir)))

@@ -13,8 +13,8 @@ import (
 // the flags say where it goes. A result for several platforms is not loaded:
 // not every engine can hold it.
 func (c *Command) LoadByDefault() error {
-	if !c.wantsLoad() {
-		return nil
+	if c.Flags().Lookup("output") == nil || !c.wantsLoad() {
+		return nil // bake asks the driver
 	}
 	for flag, value := range map[string]string{"load": "false", "output": loadOutput} {
 		if err := c.Flags().Set(flag, value); err != nil {

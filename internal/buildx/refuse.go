@@ -35,7 +35,7 @@ func (c *Command) checkAllow() error {
 	for _, v := range c.List("allow") {
 		name, _, _ := strings.Cut(v, "=")
 		switch name {
-		case "", buildflags.EntitlementBuildxLocalDelete: // about files of the caller
+		case "", buildflags.EntitlementBuildxLocalDelete, "fs", "fs.read", "fs.write", "ssh": // about what is the caller's
 		case "network.host":
 			return &UsageError{
 				msg:  "--allow network.host would let steps leave the cage",

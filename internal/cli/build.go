@@ -174,6 +174,11 @@ func (b *build) run(ctx context.Context) error {
 
 // runCage is one run in a cage of its own.
 func (b *build) runCage(ctx context.Context, engine *docker.Engine) *runner.Result {
+	return b.inCage(ctx, engine, func(ctx context.Context, at runner.Endpoint) error { return b.build(ctx, engine, at) })
+}
+
+// inCage runs do with a cage as the builder.
+func (b *build) inCage(ctx context.Context, engine *docker.Engine, do func(context.Context, runner.Endpoint) error) *runner.Result {
 	progress := newProgress(b.streams, b.buildx.Silent())
 	defer progress.clear()
 	heard := b.live()
@@ -195,7 +200,7 @@ func (b *build) runCage(ctx context.Context, engine *docker.Engine) *runner.Resu
 		Hurry:       b.interrupt.hurry,
 		Build: func(ctx context.Context, at runner.Endpoint) error {
 			progress.clear()
-			return b.build(ctx, engine, at)
+			return do(ctx, at)
 		},
 	})
 }

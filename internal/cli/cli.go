@@ -101,6 +101,7 @@ func (a *app) commands() []func() (*cobra.Command, error) {
 	return []func() (*cobra.Command, error){
 		a.buildCommand,
 		a.auditCommand,
+		a.bakeCommand,
 		a.reportCommand,
 		a.checkCommand,
 		a.explainCommand,

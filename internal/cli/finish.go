@@ -11,10 +11,15 @@ import (
 // finish tells what a run came to, in the order in which it matters, and
 // returns its exit code as an error.
 func (b *build) finish(result *runner.Result) error {
+	return b.finishAs(result, b.input.Name, b.lines(result))
+}
+
+// finishAs is that for the Dockerfile file, whose lines the steps are at.
+func (b *build) finishAs(result *runner.Result, file string, lines map[string]int) error {
 	in := report.Input{
 		Records: result.Records, Complete: result.Complete, Problem: result.Problem,
 		Mode: string(b.mode), BuildExit: buildx.Exit(result.BuildErr), Interrupted: result.Interrupted,
-		Dockerfile: inRepository(b.input.Name), File: b.input.Name, Lines: b.lines(result),
+		Dockerfile: inRepository(file), File: file, Lines: lines,
 		Config: b.policy.path, Started: result.Started, Duration: result.Duration,
 		Policy: b.policy.compiled,
 	}

@@ -83,6 +83,17 @@ func (b *build) localImages(ctx context.Context, engine *docker.Engine) (*locali
 	if err != nil || plan == nil || b.sourcePolicy() {
 		return &localimage.Lease{}, nil
 	}
+	store := b.imageStore(engine)
+	for _, c := range plan.Clashes {
+		if !b.buildx.Silent() && store.Has(ctx, c) {
+			b.note(fmt.Sprintf("%s:%d: image %s has the name of a stage, so the registry's is used and not the engine's", b.input.Name, c.Line, c.Key))
+		}
+	}
+	return store.Provide(ctx, plan.Refs)
+}
+
+// imageStore keeps what is exported of the engine's images.
+func (b *build) imageStore(engine *docker.Engine) *localimage.Store {
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		dir = os.TempDir()
@@ -91,7 +102,7 @@ func (b *build) localImages(ctx context.Context, engine *docker.Engine) (*locali
 	if b.buildx.Silent() {
 		tell = nil
 	}
-	store := &localimage.Store{
+	return &localimage.Store{
 		Engine: engine.Client,
 		Dir:    filepath.Join(dir, "buildcage", "images"),
 		Pull:   b.buildx.On("pull"),
@@ -104,10 +115,4 @@ func (b *build) localImages(ctx context.Context, engine *docker.Engine) (*locali
 			return auth
 		},
 	}
-	for _, c := range plan.Clashes {
-		if !b.buildx.Silent() && store.Has(ctx, c) {
-			b.note(fmt.Sprintf("%s:%d: image %s has the name of a stage, so the registry's is used and not the engine's", b.input.Name, c.Line, c.Key))
-		}
-	}
-	return store.Provide(ctx, plan.Refs)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/buildcage/buildcage/internal/dockerfile"
+	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
 	"github.com/buildcage/buildcage/internal/runner"
 )
@@ -65,9 +66,18 @@ func (b *build) lines(result *runner.Result) map[string]int {
 	if err != nil {
 		return nil
 	}
-	var ids, names []string
+	ids, names := namesOf(result.Records)
+	lines := make(map[string]int)
+	for i, line := range places.Of(names) {
+		lines[ids[i]] = line
+	}
+	return lines
+}
+
+// namesOf are the names that BuildKit gives to the steps, and their ids.
+func namesOf(records []event.Record) (ids, names []string) {
 	at := make(map[string]int)
-	for _, r := range result.Records {
+	for _, r := range records {
 		if r.Step == nil || r.Step.Name == "" {
 			continue
 		}
@@ -79,9 +89,5 @@ func (b *build) lines(result *runner.Result) map[string]int {
 		}
 		names[i] = r.Step.Name
 	}
-	lines := make(map[string]int)
-	for i, line := range places.Of(names) {
-		lines[ids[i]] = line
-	}
-	return lines
+	return ids, names
 }

@@ -24,7 +24,7 @@ func (b *build) again(ctx context.Context, result *runner.Result, run func(conte
 		return result, nil
 	}
 	flag, values := afresh(steps)
-	if b.buildx.On("no-cache") { // it was another build's result, made a moment ago
+	if b.buildx.On("no-cache") || b.buildx.Flags().Lookup(flag) == nil { // a result that another build made a moment ago, or bake
 		flag, values = "no-cache", []string{"true"}
 	}
 	for _, v := range values {

@@ -24,12 +24,17 @@ func (t *text) suggest() {
 	} else {
 		t.heading("to allow what you expect, add to %s", file)
 	}
+	t.brief = t.report.Mode != audit
 	flags := t.rules()
 	if t.report.Mode != audit {
 		t.flags(flags)
 		t.line(t.dim.Render("what is rightly refused goes under known_blocked_rules, and fails no build"))
 	}
 }
+
+// maxRules is how many rules of a list a refusal suggests: who is refused more
+// wants an audit.
+const maxRules = 100
 
 // rules prints what to add as a policy file has it, and returns the flags that
 // do the same for one run.
@@ -101,7 +106,11 @@ func (t *text) yamlList(key string, rules []string, indent string) {
 		return
 	}
 	t.line(indent, key, ":")
-	for _, rule := range rules {
+	for i, rule := range rules {
+		if i == maxRules && t.brief {
+			t.line(indent, fmt.Sprintf("  # and %d more: whole in the JSON report", len(rules)-i))
+			break
+		}
 		if overlong(rule) {
 			t.line(indent, "  # ", inert(rule), ": whole in the JSON report")
 			continue
@@ -131,7 +140,7 @@ func quote(rule string) string {
 
 func (t *text) flags(flags []string) {
 	slices.Sort(flags)
-	if flags = slices.Compact(flags); len(flags) == 0 {
+	if flags = slices.Compact(flags); len(flags) == 0 || len(flags) > maxRules {
 		return
 	}
 	line := "or once:"

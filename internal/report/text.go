@@ -59,6 +59,7 @@ func Text(w io.Writer, r *Report, opts Options) error {
 type text struct {
 	summary
 	width int
+	brief bool // long lists of rules are cut
 	out   strings.Builder
 
 	good, bad, warn, head, dim lipgloss.Style
