@@ -31,6 +31,14 @@ type daemon struct {
 	solved []string
 
 	watched chan string // refs whose status was asked for
+	last    metadata.MD // of a solve
+}
+
+// asked is the metadata of the last solve.
+func (d *daemon) asked() metadata.MD {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last
 }
 
 // Status waits for a build that does not come, as BuildKit does.
@@ -40,9 +48,10 @@ func (d *daemon) Status(r *control.StatusRequest, s control.Control_StatusServer
 	return s.Context().Err()
 }
 
-func (d *daemon) Solve(_ context.Context, r *control.SolveRequest) (*control.SolveResponse, error) {
+func (d *daemon) Solve(ctx context.Context, r *control.SolveRequest) (*control.SolveResponse, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.last, _ = metadata.FromIncomingContext(ctx)
 	d.solved = append(d.solved, r.Ref)
 	if r.Ref == "fails" {
 		return nil, status.Error(codes.FailedPrecondition, "as asked")
@@ -89,7 +98,7 @@ type door struct {
 	importing []string
 }
 
-func newDoor(t *testing.T) *door {
+func newDoor(t *testing.T, options ...func(*Server)) *door {
 	t.Helper()
 	dir := t.TempDir()
 	d := &door{daemon: &daemon{watched: make(chan string, 8)}}
@@ -109,6 +118,9 @@ func newDoor(t *testing.T) *door {
 			d.importing = append(d.importing, ref)
 		},
 		Explain: func(_ time.Time, message string) string { return "explained " + message },
+	}
+	for _, set := range options {
+		set(s)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -295,4 +307,38 @@ func TestImportsAreAnnounced(t *testing.T) {
 	if got := strings.Join(d.importing, " "); got != "attr list frontend" {
 		t.Errorf("announced %q", got)
 	}
+}
+
+// A door marks what comes in with its own trace, whatever the client sends, and
+// lets nobody speak of a build that is another's.
+func TestBuildsOfOthers(t *testing.T) {
+	trace := strings.Repeat("ab", 16)
+	d := newDoor(t, func(s *Server) {
+		s.Owns = func(ref string) bool { return ref == "ours" }
+		s.Trace = trace
+	})
+	client := control.NewControlClient(d.cc)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-"+strings.Repeat("cd", 16)+"-0000000000000001-01", "tracestate", "x=y")
+	if _, err := client.Solve(ctx, &control.SolveRequest{Ref: "ours"}); err != nil {
+		t.Error(err)
+	}
+	if md := d.daemon.asked(); len(md["traceparent"]) != 1 || !strings.HasPrefix(md["traceparent"][0], "00-"+trace+"-") || len(md["tracestate"]) > 0 {
+		t.Errorf("BuildKit was sent %v, %v", md["traceparent"], md["tracestate"])
+	}
+	denied := func(what string, err error) {
+		t.Helper()
+		if status.Code(err) != codes.PermissionDenied {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err := client.Solve(t.Context(), &control.SolveRequest{Ref: "theirs"})
+	denied("solve", err)
+	stream, err := client.Status(t.Context(), &control.StatusRequest{Ref: "theirs"})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	denied("status", err)
+	ctx = metadata.AppendToOutgoingContext(t.Context(), "buildkit-controlapi-buildid", "theirs")
+	_, err = gateway.NewLLBBridgeClient(d.cc).Solve(ctx, &gateway.SolveRequest{})
+	denied("a frontend's call", err)
 }

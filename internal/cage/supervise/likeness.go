@@ -67,10 +67,10 @@ func pieces(command string) []string {
 // them.
 func fits(list []string, text string) bool {
 	last := len(list) - 1
-	if !strings.HasPrefix(text, list[0]) {
+	text, first := strings.CutPrefix(text, strings.TrimSpace(list[0]))
+	if !first {
 		return false
 	}
-	text = text[len(list[0]):]
 	for _, piece := range list[1:last] {
 		_, rest, found := strings.Cut(text, plain(piece))
 		if !found {

@@ -45,8 +45,8 @@ var ErrFull = errors.New("too many builds are registered")
 // Most is how many tenants a cage takes.
 const Most = 128
 
-// maxRefs bounds the builds that are remembered of tenants that are there.
-const maxRefs = 4096
+// maxRefs is how many builds are remembered, the latest.
+const maxRefs = 16384
 
 // Table holds the tenants of a cage. The zero value is ready.
 type Table struct {
@@ -107,13 +107,9 @@ func (t *Table) Claim(ref string, one *Tenant) bool {
 	if t.refs == nil {
 		t.refs = make(map[string]*Tenant)
 	}
-	for i := 0; len(t.aged) >= maxRefs && i < len(t.aged); {
-		if slices.Contains(t.all, t.refs[t.aged[i]]) && len(t.aged) < 2*maxRefs {
-			i++
-			continue
-		}
-		delete(t.refs, t.aged[i])
-		t.aged = slices.Delete(t.aged, i, i+1)
+	if len(t.aged) >= maxRefs {
+		delete(t.refs, t.aged[0])
+		t.aged = t.aged[1:]
 	}
 	t.refs[ref] = one
 	t.aged = append(t.aged, ref)
