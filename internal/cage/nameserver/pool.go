@@ -82,6 +82,23 @@ func (p *Pool) add(step, name string) (slot int, ok bool) {
 	return slot, true
 }
 
+// Renew forgets all names when more than half of the pool is used, and reports
+// whether it did. It is for a moment in which nothing runs that may have an
+// answer: a cage that stays would run out of addresses.
+func (p *Pool) Renew() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	size := p.Size
+	if size <= 0 || size > slots {
+		size = slots
+	}
+	if len(p.names) <= size/2 {
+		return false
+	}
+	p.byName, p.names, p.taken = nil, nil, nil
+	return true
+}
+
 // Name returns the name that addr stands for. It is false for every address
 // that was not handed out.
 func (p *Pool) Name(addr netip.Addr) (string, bool) {

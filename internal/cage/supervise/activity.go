@@ -23,6 +23,7 @@ type activity struct {
 	limit  time.Duration
 	timer  *time.Timer
 	ending context.CancelCauseFunc
+	first  func() // is called before a build comes when there is none; nil: nothing is
 }
 
 // begin starts the time without a build.
@@ -55,6 +56,9 @@ func (a *activity) wait() {
 func (a *activity) enter() (leave func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.now == 0 && a.first != nil {
+		a.first()
+	}
 	a.now++
 	a.total++
 	a.idle = time.Time{}

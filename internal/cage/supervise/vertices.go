@@ -81,6 +81,7 @@ func (p *parts) serveAPI(_, life context.Context) (down, error) {
 	p.doors.cc, p.doors.life = cc, life
 	server := p.door(p.house)
 	p.activity.begin(p.config, p.end)
+	p.activity.first = p.renew
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -224,6 +225,13 @@ func (p *parts) ended(s event.Step, r running) {
 		p.keep(r, *s.Exit, found)
 		time.AfterFunc(lateGrace, func() { p.registry.forget(s.ID) })
 	})
+}
+
+// renew makes room for names when nobody builds and no step is left.
+func (p *parts) renew() {
+	if p.config.Linger && len(p.registry.going()) == 0 && p.pool.Renew() {
+		p.log.Info("the names of earlier builds are forgotten")
+	}
 }
 
 // patience ends a while after the cage begins to.
