@@ -63,17 +63,8 @@ func (x *exchange) forward(ev *event.Conn, h *head, t policy.Target) bool {
 	if !x.usage.spend(headSize(h, in)) || !x.usage.fits(in.ContentLength) {
 		return x.overBudget(ev)
 	}
-	if t != x.last {
-		x.transport.CloseIdleConnections() // one origin at a time: see connFiles
-		x.last = t
-	}
 	body := &body{x: x, from: in.Body, done: make(chan struct{}), more: in.Header.Get("Expect") != ""}
-	out := x.outgoing(in, h, t, body)
-	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
-		ev.Dialled = addrPort(info.Conn.RemoteAddr())
-	}}
-	// The transport calls GotConn before RoundTrip returns, from the same goroutine.
-	response, err := x.transport.RoundTrip(out.WithContext(httptrace.WithClientTrace(x.ctx, trace)))
+	response, err := x.roundTrip(ev, h, t, in, x.outgoing(in, h, t, body))
 	if err == nil && ev.Dialled.IsValid() {
 		x.dialled(ev, ev.Dialled)
 	}
@@ -81,6 +72,7 @@ func (x *exchange) forward(ev *event.Conn, h *head, t policy.Target) bool {
 		return x.unanswered(ev, body, err)
 	}
 	defer response.Body.Close()
+	defer x.settle(response) // before Close, which would read to the end
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		return x.upgraded(ev, h, response)
 	}
@@ -92,6 +84,28 @@ func (x *exchange) forward(ev *event.Conn, h *head, t policy.Target) bool {
 		x.linger()
 	}
 	return keep
+}
+
+// roundTrip gets a response from the origin: over a line where that will do.
+// There is one connection to an origin at a time; see connFiles.
+func (x *exchange) roundTrip(ev *event.Conn, h *head, t policy.Target, in, out *http.Request) (*http.Response, error) {
+	if simple(h, in) {
+		if x.last != (policy.Target{}) {
+			x.transport.CloseIdleConnections()
+			x.last = policy.Target{}
+		}
+		return x.ask(ev, out, t)
+	}
+	x.hangUp()
+	if t != x.last {
+		x.transport.CloseIdleConnections()
+		x.last = t
+	}
+	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		ev.Dialled = addrPort(info.Conn.RemoteAddr())
+	}}
+	// The transport calls GotConn before RoundTrip returns, from the same goroutine.
+	return x.transport.RoundTrip(out.WithContext(httptrace.WithClientTrace(x.ctx, trace)))
 }
 
 // outgoing is the request that the origin gets: same method, target, fields

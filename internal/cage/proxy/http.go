@@ -24,7 +24,9 @@ type exchange struct {
 	transport *http.Transport
 	number    int
 	start     mark
-	last      policy.Target // that a request went to
+	last      policy.Target // that a request went to with transport
+	line      *line         // nil: none
+	whole     bool          // the last response was relayed to its end
 }
 
 // mark is where the counters stood when a request began.
@@ -46,6 +48,7 @@ func (c *session) http() {
 		MaxResponseHeaderBytes: 256 << 10,
 	}
 	defer x.transport.CloseIdleConnections()
+	defer x.hangUp()
 	for x.next() {
 	}
 }

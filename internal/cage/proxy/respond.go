@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/buildcage/buildcage/internal/event"
 )
@@ -40,6 +41,7 @@ func (x *exchange) respond(ev *event.Conn, in *http.Request, r *http.Response) b
 	trailers := names(r.Trailer)
 	clean(r.Header, connection)
 	keep, chunked := !in.Close, false
+	x.whole = false
 	bodiless := in.Method == http.MethodHead || r.StatusCode == http.StatusNoContent || r.StatusCode == http.StatusNotModified
 	switch {
 	case bodiless: // Content-Length, if any, says what GET would give
@@ -61,31 +63,42 @@ func (x *exchange) respond(ev *event.Conn, in *http.Request, r *http.Response) b
 	case !in.ProtoAtLeast(1, 1):
 		r.Header.Set("Connection", "keep-alive")
 	}
-	if err := x.writeHead(r); err != nil {
+	first := int64(0)
+	if !bodiless {
+		first = x.inHand(r)
+	}
+	if err := x.writeHead(r, first); err != nil {
 		ev.Detail = "client closed"
 		return false
 	}
-	if bodiless {
-		return keep
-	}
-	return x.copyBody(ev, r, chunked) && keep
+	x.whole = bodiless || x.copyBody(ev, r, chunked)
+	return x.whole && keep
 }
 
-func (x *exchange) writeHead(r *http.Response) error {
+// writeHead sends the head of a response, with so many bytes of its body.
+func (x *exchange) writeHead(r *http.Response, first int64) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "HTTP/1.1 %s\r\n", strings.TrimRight(r.Status, " "))
 	if err := r.Header.Write(&b); err != nil {
 		return err
 	}
 	b.WriteString("\r\n")
+	if _, err := io.CopyN(&b, r.Body, first); err != nil {
+		return err
+	}
 	_, err := reply{x}.Write(b.Bytes())
 	return err
 }
 
+//nolint:gochecknoglobals // a pool is only a cache
+var chunks = sync.Pool{New: func() any { return new([chunkHead + chunkSize + 2]byte) }}
+
 // copyBody relays every piece when it arrives. A response that breaks off
 // ends in a reset, so that the client can't take it for whole.
 func (x *exchange) copyBody(ev *event.Conn, r *http.Response, chunked bool) bool {
-	buf := make([]byte, chunkHead+chunkSize+2)
+	chunk, _ := chunks.Get().(*[chunkHead + chunkSize + 2]byte)
+	defer chunks.Put(chunk)
+	buf := chunk[:]
 	for {
 		n, err := r.Body.Read(buf[chunkHead : chunkHead+chunkSize])
 		if n > 0 {

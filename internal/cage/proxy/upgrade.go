@@ -25,7 +25,7 @@ func (x *exchange) upgraded(ev *event.Conn, h *head, r *http.Response) bool {
 	clean(r.Header, nil)
 	r.Header.Set("Connection", "Upgrade")
 	r.Header.Set("Upgrade", chosen)
-	if x.writeHead(r) == nil {
+	if x.writeHead(r, 0) == nil {
 		x.relayUpgraded(origin)
 	}
 	x.end(ev)
