@@ -46,20 +46,18 @@ type side struct {
 	do   func() (float64, error)
 }
 
-// rounds runs both ways n times in alternation, after one round that does not
-// count, and adds what they gave to the row.
+// alternating runs both ways n times in alternation and adds what they gave to
+// the row.
 func alternating(row figure.Row, n int, sides [2]side) (figure.Row, error) {
 	into := [2]*figure.Samples{&row.Ours, &row.Theirs}
-	for round := range n + 1 {
+	for round := range n {
 		for i := range sides {
 			at := (round + i) % 2
 			v, err := sides[at].do()
 			if err != nil {
 				return row, fmt.Errorf("%s: %w", sides[at].name, err)
 			}
-			if round > 0 {
-				*into[at] = append(*into[at], v)
-			}
+			*into[at] = append(*into[at], v)
 		}
 	}
 	return row, nil
@@ -78,7 +76,8 @@ func starts(ctx context.Context, e *builder.Engine) ([]figure.Row, error) {
 	row, err := alternating(figure.Row{
 		Name: "cold start: container created to BuildKit ready", Unit: "s", Other: "plain BuildKit container",
 		Budget: figure.Budget{Kind: figure.Ratio, Limit: 1.5},
-	}, 5, [2]side{{"cage", start(e.Caged)}, {"plain", start(e.Plain)}})
+	}, 1+5, [2]side{{"cage", start(e.Caged)}, {"plain", start(e.Plain)}})
+	row.Ours, row.Theirs = row.Ours[1:], row.Theirs[1:] // the first ones made their databases
 	return []figure.Row{row}, err
 }
 
@@ -96,11 +95,12 @@ func loads(ctx context.Context, e *builder.Engine) ([]figure.Row, error) {
 	row, err := alternating(figure.Row{
 		Name: "first start ever: load the image", Unit: "s", Other: "docker load of the same tar",
 		Budget: figure.Budget{Kind: figure.Ratio, Limit: 1.2},
-	}, 3, [2]side{{"program", load(e.Load)}, {"docker load", load(e.LoadTar)}})
+	}, 2, [2]side{{"program", load(e.Load)}, {"docker load", load(e.LoadTar)}})
 	return []figure.Row{row}, err
 }
 
-// pair starts both builders, calls f, and stops them.
+// both starts both builders, lets them take in the base images, calls f, and
+// stops them.
 func both(ctx context.Context, e *builder.Engine, f func(caged, plain *builder.Builder) error) error {
 	caged, err := e.Caged(ctx)
 	if err != nil {
@@ -111,7 +111,30 @@ func both(ctx context.Context, e *builder.Engine, f func(caged, plain *builder.B
 		return errors.Join(err, caged.Stop(ctx))
 	}
 	last := context.WithoutCancel(ctx)
-	return errors.Join(f(caged, plain), caged.Stop(last), plain.Stop(last))
+	for _, b := range []*builder.Builder{caged, plain} {
+		for _, image := range []string{"base", "node", "go"} {
+			dir, made := trivial(e, image, 1)
+			_, built := e.Build(ctx, b, dir)
+			err = errors.Join(err, made, built)
+		}
+	}
+	if err == nil {
+		err = f(caged, plain)
+	}
+	return errors.Join(err, caged.Stop(last), plain.Stop(last))
+}
+
+// trivial makes the context of a build with n steps that do nothing.
+func trivial(e *builder.Engine, image string, n int) (dir string, err error) {
+	dir = filepath.Join(e.Dir, "context", fmt.Sprintf("%s-%d", image, n))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	text := "FROM buildcage-demo:" + image + "\n"
+	for i := range n {
+		text += fmt.Sprintf("RUN : %d\n", i)
+	}
+	return dir, os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o644)
 }
 
 // building times one build, in units of which there are n in it.
@@ -126,22 +149,15 @@ func building(ctx context.Context, e *builder.Engine, b *builder.Builder, dir st
 const manySteps = 50
 
 func steps(ctx context.Context, e *builder.Engine) ([]figure.Row, error) {
-	dir := filepath.Join(e.Dir, "steps")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	text := "FROM buildcage-demo:base\n"
-	for i := range manySteps {
-		text += fmt.Sprintf("RUN : %d\n", i)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o644); err != nil {
+	dir, err := trivial(e, "base", manySteps)
+	if err != nil {
 		return nil, err
 	}
 	row := figure.Row{
 		Name: fmt.Sprintf("one RUN step of %d trivial ones", manySteps), Unit: "ms", Other: uncaged,
 		Budget: figure.Budget{Kind: figure.Added, Limit: 25, Unit: "ms"},
 	}
-	err := both(ctx, e, func(caged, plain *builder.Builder) (err error) {
+	err = both(ctx, e, func(caged, plain *builder.Builder) (err error) {
 		row, err = alternating(row, 3, [2]side{
 			{"cage", building(ctx, e, caged, dir, manySteps*time.Millisecond)},
 			{"plain", building(ctx, e, plain, dir, manySteps*time.Millisecond)},
@@ -159,7 +175,7 @@ func builds(ctx context.Context, e *builder.Engine) ([]figure.Row, error) {
 			row, err := alternating(figure.Row{
 				Name: "a real build: examples/" + name, Unit: "s", Other: uncaged,
 				Budget: figure.Budget{Kind: figure.Ratio, Limit: 1.03},
-			}, 3, [2]side{
+			}, 2, [2]side{
 				{"cage", building(ctx, e, caged, dir, time.Second)},
 				{"plain", building(ctx, e, plain, dir, time.Second)},
 			})
@@ -190,11 +206,8 @@ func sizes(ctx context.Context, e *builder.Engine) ([]figure.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(e.Dir, "one")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM buildcage-demo:base\nRUN :\n"), 0o644); err != nil {
+	dir, err := trivial(e, "base", 1)
+	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, program, "build", "--no-cache", "--output", "type=cacheonly", dir)
