@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"strings"
 
 	"github.com/docker/cli/cli/command"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/buildcage/buildcage/internal/buildx"
+	"github.com/buildcage/buildcage/internal/contract"
 	"github.com/buildcage/buildcage/internal/docker"
 	"github.com/buildcage/buildcage/internal/localimage"
 	"github.com/buildcage/buildcage/internal/policy"
@@ -30,6 +32,7 @@ type build struct {
 
 	contextPath string
 	resolvers   []netip.AddrPort
+	proxy       *contract.Proxy // in front of the network; nil: none
 	input       *localimage.Input
 	policy      *policyFile
 	lent        []string // named contexts that are images of the engine
@@ -58,6 +61,7 @@ type buildFlags struct {
 	extraCA       []string
 	network       string
 	resolvers     []string
+	upstream      string
 	prefix        string
 	events        string
 	builder       string
@@ -82,6 +86,7 @@ func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
 	flags.StringVar(&f.cacheMax, "cache-max", defaultCacheMax, "Keep at most `SIZE` of build cache")
 	flags.StringVar(&f.builder, "builder", "", "Not available: the cage is the builder")
 	flags.StringArrayVar(&f.resolvers, "cage-resolver", nil, "Resolver of the cage, as `ADDRESS:PORT`, instead of the engine's; repeatable")
+	flags.StringVar(&f.upstream, "upstream-proxy", "", "Ask the proxy at `URL`, http://[USER:PASSWORD@]HOST:PORT, to connect to what is allowed (default: HTTPS_PROXY and NO_PROXY); none: nobody")
 	flags.StringVar(&f.events, "events", "", "Keep the record itself, line by line as it comes, in `FILE`")
 	for _, hidden := range []string{"cage-prefix", "cage-network", "cage-resolver", "events", "builder"} {
 		flags.Lookup(hidden).Hidden = true
@@ -192,6 +197,7 @@ func (b *build) inCage(ctx context.Context, engine *docker.Engine, do func(conte
 		ExtraCA:     append(b.policy.extraCA, b.flags.extraCA...),
 		Network:     b.flags.network,
 		Resolvers:   b.resolvers,
+		Proxy:       b.proxy,
 		RecordFile:  b.flags.events,
 		Debug:       b.flags.debug,
 		Diagnostics: b.diagnostics(),
@@ -232,6 +238,9 @@ func (b *build) checkFlags() error {
 		return err
 	}
 	if err := b.buildx.Check(); err != nil {
+		return err
+	}
+	if b.proxy, err = b.upstreamProxy(b.flags.upstream, os.Getenv); err != nil {
 		return err
 	}
 	if err := b.buildx.LoadByDefault(); err != nil {

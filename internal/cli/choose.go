@@ -51,8 +51,9 @@ func (b *build) chooseCage(ctx context.Context, engine *docker.Engine) error {
 func (b *build) checkShared(name string) error {
 	given := map[string]bool{
 		"--extra-ca": len(b.flags.extraCA) > 0, "--cage-network": b.flags.network != "", "--cage-resolver": len(b.resolvers) > 0,
+		"--upstream-proxy": b.flags.upstream != "",
 	}
-	for _, flag := range []string{"--extra-ca", "--cage-network", "--cage-resolver"} {
+	for _, flag := range []string{"--extra-ca", "--cage-network", "--cage-resolver", "--upstream-proxy"} {
 		if given[flag] {
 			return usagef("give it to buildcage up, or build with --cage new", "%s can't be changed in the running cage %q", flag, name)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -47,6 +48,7 @@ func (u *up) install(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.ip, "allow-ip", nil, "Allow connections to `ADDRESS:PORT` or NETWORK:PORT; repeatable")
 	flags.StringArrayVar(&f.extraCA, "extra-ca", nil, "`FILE` of PEM certificates that the builder shall trust; repeatable")
 	flags.BoolVarP(&f.debug, "debug", "D", false, "Show the cage's diagnostics while it starts")
+	flags.StringVar(&f.upstream, "upstream-proxy", "", "Ask the proxy at `URL`, http://[USER:PASSWORD@]HOST:PORT, to connect to what is allowed (default: HTTPS_PROXY and NO_PROXY); none: nobody")
 	flags.StringVar(&f.network, "cage-network", "", "`NETWORK` of the engine to put the cage on")
 	flags.StringArrayVar(&f.resolvers, "cage-resolver", nil, "Resolver of the cage, as `ADDRESS:PORT`; repeatable")
 	for _, hidden := range []string{"cage-network", "cage-resolver"} {
@@ -146,6 +148,9 @@ func (u *up) options() (runner.Options, error) {
 		Engine: u.engine, Image: u.image, Version: u.versions().Version, Policy: b.policy.spec,
 		ExtraCA: append(b.policy.extraCA, u.flags.extraCA...), Network: u.flags.network,
 		Debug: u.flags.debug, Diagnostics: b.diagnostics(), CacheMax: limit, Parallelism: u.parallelism,
+	}
+	if options.Proxy, err = u.upstreamProxy(u.flags.upstream, os.Getenv); err != nil {
+		return options, err
 	}
 	for _, text := range u.flags.resolvers {
 		at, err := netip.ParseAddrPort(text)

@@ -118,10 +118,19 @@ type Boot struct {
 	MaxParallelism int `json:"max_parallelism,omitempty"`
 	// Resolvers replace the container's own upstream resolvers (ip:port); empty: /etc/resolv.conf.
 	Resolvers []netip.AddrPort `json:"resolvers,omitempty"`
+	// Proxy is asked to connect to what is allowed; nil: the cage connects itself.
+	Proxy *Proxy `json:"proxy,omitempty"`
 	// Idle is how long a cage that stays goes on without a build; 0: forever.
 	Idle time.Duration `json:"idle,omitempty"`
 	// CacheMax is how many bytes of BuildKit's cache are kept; 0: BuildKit's default.
 	CacheMax int64 `json:"cache_max,omitempty"`
+}
+
+// Proxy is a proxy of the company's in front of the network. It is asked with
+// CONNECT and resolves the names.
+type Proxy struct {
+	URL     string `json:"url"`                // http://[user:password@]host:port
+	NoProxy string `json:"no_proxy,omitempty"` // what is connected to directly, as in NO_PROXY
 }
 
 // BootVersion is the version of Boot that this program speaks.

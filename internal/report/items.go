@@ -114,6 +114,8 @@ func (s *summary) reachedCount() int { return len(s.destinations()) }
 // whyReached says what let a connection through.
 func whyReached(d Destination) string {
 	switch {
+	case d.Verdict == event.Failed && d.Reason == event.UpstreamError && len(d.Detail) > 0: // says more than the reason
+		return "failed: " + d.Detail[0][:min(len(d.Detail[0]), 100)]
 	case d.Verdict == event.Failed:
 		return "failed: " + string(d.Reason)
 	case d.Expected:

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/buildcage/buildcage/internal/contract"
 	"github.com/buildcage/buildcage/internal/docker"
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/image"
@@ -36,8 +37,9 @@ type Options struct {
 	Guard       []netip.Prefix // addresses never to dial, besides the engine's own
 	Network     string         // of the engine for the cage; empty: the default bridge
 	Resolvers   []netip.AddrPort
-	Parallelism int   // of BuildKit; 0: its default
-	CacheMax    int64 // bytes of BuildKit's cache; 0: its default
+	Proxy       *contract.Proxy // in front of the network; nil: none
+	Parallelism int             // of BuildKit; 0: its default
+	CacheMax    int64           // bytes of BuildKit's cache; 0: its default
 	Debug       bool
 
 	// RecordFile gets the raw record lines as they come, mode 0600; empty: none.

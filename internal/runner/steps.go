@@ -123,6 +123,7 @@ func (r *run) config(guard []netip.Prefix) docker.Config {
 			MaxParallelism: r.Parallelism,
 			CacheMax:       r.CacheMax,
 			Resolvers:      r.Resolvers,
+			Proxy:          r.Proxy,
 		},
 	}
 }

@@ -189,6 +189,7 @@ type report struct {
 		Protocol    string   `json:"protocol"`
 		Verdict     string   `json:"verdict"`
 		Reason      string   `json:"reason"`
+		Detail      []string `json:"detail"`
 		Rule        string   `json:"rule"`
 		Connections int      `json:"connections"`
 		BytesUp     int64    `json:"bytes_up"`

@@ -26,6 +26,7 @@ type origin struct {
 	address string
 	ca      string // file
 	token   string // of the private repository
+	id      string // of its container
 	agent   string // socket of an agent with the key that it accepts
 }
 
@@ -47,6 +48,7 @@ func startOrigin(t *testing.T, repositories ...string) origin {
 	image := originImage(t)
 	id := docker(t, append([]string{"run", "-d", "-e", "ORIGIN_TOKEN=" + o.token, "-e", "ORIGIN_KEY=" + key, image}, repositories...)...)
 	t.Cleanup(func() { docker(t, "rm", "-fv", id); docker(t, "rmi", image) })
+	o.id = id
 	o.address = docker(t, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", id)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -21,8 +21,9 @@ const UnknownStep = "unknown"
 // Flags of an event.
 const (
 	flagECH       = "ech"
-	flagRerouted  = "rerouted" // the client dialled another address than that of the judged name
-	flagPrivate   = "private"  // dialled a private address that no allow_private covers
+	flagRerouted  = "rerouted"       // the client dialled another address than that of the judged name
+	flagProxied   = "upstream-proxy" // another proxy was asked to connect
+	flagPrivate   = "private"        // dialled a private address that no allow_private covers
 	flagWebSocket = "websocket"
 	flagUpgrade   = "upgrade"
 	flagH2C       = "h2c" // an offer of clear text HTTP/2 was taken out
@@ -52,6 +53,7 @@ type session struct {
 	orig     netip.AddrPort
 	origName string // the name behind a fake orig
 	raw      bool   // orig is a real address
+	proxied  bool   // another proxy was asked to connect
 	lenient  bool   // audit, or a scope without rules: what no rule names passes
 
 	hello    []byte // what the client sent and nobody has read yet

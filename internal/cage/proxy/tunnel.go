@@ -33,13 +33,15 @@ func (c *session) tunnel(ev *event.Conn, name string) {
 
 // begin begins to connect to the origin, and dial is done when it is connected.
 func (c *session) begin(name string) (upstream.Begun, error) {
+	c.proxied = c.Dialer.Proxied(orDefault(name, c.orig.Addr().String()), c.orig.Port())
 	if name == "" {
-		return c.Dialer.BeginAddr(c.orig)
+		return c.Dialer.BeginAddr(c.ctx, c.orig)
 	}
 	return c.Dialer.Begin(c.ctx, name, c.orig.Port(), c.private)
 }
 
 func (c *session) dial(name string) (*net.TCPConn, error) {
+	c.proxied = c.Dialer.Proxied(orDefault(name, c.orig.Addr().String()), c.orig.Port())
 	if name == "" {
 		return c.Dialer.DialAddr(c.ctx, c.orig)
 	}
@@ -54,6 +56,10 @@ func (c *session) private(a netip.Addr) bool {
 // dialled notes the address, and that it is private where no rule says so.
 func (c *session) dialled(ev *event.Conn, to netip.AddrPort) {
 	ev.Dialled = to
+	if c.proxied {
+		ev.Flags = append(ev.Flags, flagProxied)
+		return
+	}
 	if c.Dialer.Check(to.Addr()) == policy.Private && !c.step.Rules().PrivateAllowed(to) {
 		ev.Flags = append(ev.Flags, flagPrivate)
 	}

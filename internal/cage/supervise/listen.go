@@ -63,6 +63,13 @@ func (p *parts) serveProxy(context.Context, context.Context) (down, error) {
 	guard := policy.NewGuard(slices.Concat(p.plan.Guard(), p.config.Guard, []netip.Prefix{
 		contract.FakeNet4, contract.FakeNet6, contract.StepNet4, contract.StepNet6,
 	}))
+	var via *upstream.Via
+	if other := p.config.Proxy; other != nil {
+		var err error
+		if via, err = upstream.NewVia(other.URL, other.NoProxy); err != nil {
+			return nil, err
+		}
+	}
 	finder, err := process.New(p.log)
 	if err != nil {
 		return nil, err
@@ -75,7 +82,7 @@ func (p *parts) serveProxy(context.Context, context.Context) (down, error) {
 	p.proxy = &proxy.Server{
 		Steps: &p.steps, Process: finder.Find, Builder: p.builder,
 		Own: p.own, NameOf: p.pool.Name, Record: p.record, Logger: p.log,
-		Dialer: &upstream.Dialer{Lookup: resolver.Lookup, Check: guard.Check, Mark: contract.ProxyMark},
+		Dialer: &upstream.Dialer{Lookup: resolver.Lookup, Check: guard.Check, Mark: contract.ProxyMark, Via: via},
 	}
 	var listeners []net.Listener
 	for _, a := range p.addresses() {

@@ -24,6 +24,9 @@ type Begun struct {
 // most of what a dial costs. Where a name has several addresses it is Dial:
 // they are tried one after the other.
 func (d *Dialer) Begin(ctx context.Context, name string, port uint16, private func(netip.Addr) bool) (Begun, error) {
+	if d.Proxied(name, port) {
+		return begun(d.connect(ctx, name, port))
+	}
 	passed, err := d.passed(ctx, name, private)
 	if err != nil {
 		return Begun{}, err
@@ -31,7 +34,11 @@ func (d *Dialer) Begin(ctx context.Context, name string, port uint16, private fu
 	if len(passed) == 1 {
 		return d.begin(netip.AddrPortFrom(passed[0], port))
 	}
-	conn, err := d.race(ctx, interleave(passed), port)
+	return begun(d.race(ctx, interleave(passed), port))
+}
+
+// begun is a connection that there is already.
+func begun(conn *net.TCPConn, err error) (Begun, error) {
 	if err != nil {
 		return Begun{}, err
 	}
@@ -39,13 +46,16 @@ func (d *Dialer) Begin(ctx context.Context, name string, port uint16, private fu
 	if to == nil {
 		return Begun{}, errors.Join(errors.New("dialling gave a connection to nowhere"), conn.Close())
 	}
-	return Begun{To: netip.AddrPortFrom(to.AddrPort().Addr().Unmap(), port), Conn: conn}, nil
+	return Begun{To: netip.AddrPortFrom(to.AddrPort().Addr().Unmap(), to.AddrPort().Port()), Conn: conn}, nil
 }
 
 // BeginAddr is DialAddr in the same way.
-func (d *Dialer) BeginAddr(to netip.AddrPort) (Begun, error) {
+func (d *Dialer) BeginAddr(ctx context.Context, to netip.AddrPort) (Begun, error) {
 	if _, refused := d.pass([]netip.Addr{to.Addr()}, func(netip.Addr) bool { return true }); refused != nil {
 		return Begun{}, refused
+	}
+	if d.Proxied(to.Addr().String(), to.Port()) {
+		return begun(d.connect(ctx, to.Addr().String(), to.Port()))
 	}
 	return d.begin(to)
 }

@@ -23,11 +23,12 @@ const (
 // Lookup resolves a canonical name.
 type Lookup func(ctx context.Context, name string) ([]netip.Addr, error)
 
-// Dialer dials what the guard lets pass. All fields but Mark are required.
+// Dialer dials what the guard lets pass. Lookup and Check are required.
 type Dialer struct {
 	Lookup Lookup
 	Check  func(netip.Addr) policy.Class
-	Mark   int // SO_MARK on its sockets, 0: none
+	Mark   int  // SO_MARK on its sockets, 0: none
+	Via    *Via // asked to connect instead, nil: nobody
 }
 
 // Dial connects to name:port at an address that it has checked. private says
@@ -35,6 +36,9 @@ type Dialer struct {
 // is no address, a *GuardError when there is none that may be dialled, and
 // otherwise that of the first dial.
 func (d *Dialer) Dial(ctx context.Context, name string, port uint16, private func(netip.Addr) bool) (*net.TCPConn, error) {
+	if d.Proxied(name, port) {
+		return d.connect(ctx, name, port)
+	}
 	passed, err := d.passed(ctx, name, private)
 	if err != nil {
 		return nil, err
@@ -66,6 +70,9 @@ func (d *Dialer) passed(ctx context.Context, name string, private func(netip.Add
 func (d *Dialer) DialAddr(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
 	if _, refused := d.pass([]netip.Addr{to.Addr()}, func(netip.Addr) bool { return true }); refused != nil {
 		return nil, refused
+	}
+	if d.Proxied(to.Addr().String(), to.Port()) {
+		return d.connect(ctx, to.Addr().String(), to.Port())
 	}
 	return d.dial(ctx, to)
 }

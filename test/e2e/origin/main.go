@@ -1,6 +1,6 @@
 // Command origin is the other end for builds that fetch from servers of
-// their own: repositories over HTTPS and SSH, a registry, a file, and the
-// resolver that leads every name here. It runs in a container of the tests.
+// their own: repositories over HTTPS and SSH, a registry, a file, a company's
+// proxy, and the resolver that leads every name here. It runs in a container of the tests.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/miekg/dns"
@@ -51,7 +52,9 @@ func run(names []string, token, key string) error {
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return ca.Certificate(h.ServerName) },
 	}}
+	company := &http.Server{Addr: ":3128", Handler: companyProxy(self), ReadHeaderTimeout: time.Minute}
 	failed := make(chan error)
+	go func() { failed <- company.ListenAndServe() }()
 	go func() { failed <- (&dns.Server{Addr: ":53", Net: "udp", Handler: leadTo(self)}).ListenAndServe() }()
 	go func() { failed <- serveSSH(key) }()
 	l, err := net.Listen("tcp", ":443")
