@@ -125,6 +125,7 @@ func (v *Via) ask(conn net.Conn, at string) error {
 	if err != nil {
 		return fmt.Errorf("asking the upstream proxy: %w", err)
 	}
+	answer.Body.Close() // it has none
 	if answer.StatusCode/100 != 2 {
 		return &AnswerError{Status: strings.TrimSpace(answer.Status)}
 	}

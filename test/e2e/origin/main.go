@@ -66,7 +66,8 @@ func run(names []string, token, key string) error {
 	if err != nil {
 		return err
 	}
-	go func() { failed <- secure.Serve(plain) }()
+	// A server of its own: one that serves both may come to offer HTTP/2 and not speak it.
+	go func() { failed <- (&http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}).Serve(plain) }()
 	fmt.Println("origin: ready")
 	return <-failed
 }
