@@ -101,7 +101,14 @@ func Run(in Input) []Finding {
 }
 
 func (c *checker) add(code, pos, rule, message, hint string) {
+	if code == "hidden-entry" && c.has(code, pos) {
+		return // the order says it with and without a Dockerfile
+	}
 	c.findings = append(c.findings, Finding{Severity: codes()[code], Code: code, Pos: pos, Rule: rule, Message: message, Hint: hint})
+}
+
+func (c *checker) has(code, pos string) bool {
+	return slices.ContainsFunc(c.findings, func(f Finding) bool { return f.Code == code && f.Pos == pos })
 }
 
 // load reads the policy. Every error of it is a finding.

@@ -52,6 +52,8 @@ func TestRun(t *testing.T) {
 		{"by secrets", "steps:\n  - secrets: true\n    network: none\n", "FROM a\nRUN --mount=type=secret,id=x x\n", "", ""},
 		{"unknown shell", "steps:\n  - run: x\n    network: none\n", "FROM a\nSHELL [\"pwsh\", \"-Command\"]\nRUN y\n", "", ""},
 		{"catch-all first", "steps:\n  - network: none\n  - run: x\n    network: none\n", "", "", "hidden-entry"},
+		{"catch-all first, with a Dockerfile", "steps:\n  - network: none\n  - run: x\n    network: none\n", "FROM a\nRUN x\n", "", "hidden-entry"},
+		{"an entry twice", "steps:\n  - run: x\n    network: none\n  - run: x\n    network: none\n", "FROM a\nRUN x\n", "", "duplicate-entry"},
 		{"weak options", "", "FROM a\nRUN --security=insecure x\nFROM b\nRUN --network=host x\n", "", "weak-option weak-option"},
 		{"broken Dockerfile", "", "FROM a\nRUNN x\n", "", "dockerfile"},
 		{"weak options with a broken policy", "x: y\n", "FROM a\nRUN --network=host x\n", "", "weak-option invalid"},

@@ -90,7 +90,7 @@ func (c *checker) selected(runs []dockerfile.Run) {
 			}
 		}
 		switch {
-		case decides || unsure:
+		case decides || unsure || c.has("duplicate-entry", s.Pos):
 		case fits == 0:
 			c.add("unused-entry", s.Pos, "", "no RUN of "+c.in.Dockerfile.Name+" is selected by "+explain.Selector(s), "correct its selectors, or remove the entry")
 		case before >= 0:

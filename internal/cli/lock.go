@@ -62,8 +62,11 @@ func (b *build) openLock() error {
 
 // lockDir is where the policy is, or would be.
 func (b *build) lockDir() string {
-	if b.policy.path != "" {
+	switch {
+	case b.policy.path != "":
 		return filepath.Dir(b.policy.path)
+	case b.write != nil && b.write.path != stdoutName:
+		return filepath.Dir(b.write.path)
 	}
 	return cmp.Or(b.input.Local, ".")
 }
