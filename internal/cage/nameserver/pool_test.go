@@ -109,3 +109,27 @@ func TestPoolConcurrent(t *testing.T) {
 		t.Errorf("%d addresses for 2000 names", n)
 	}
 }
+
+// A pool that is more than half used forgets its names when it may, and no
+// address stands for a name of before.
+func TestPoolRenew(t *testing.T) {
+	p := Pool{Size: 4}
+	first, _, _ := p.Assign("s1", "a.example")
+	p.Assign("s1", "b.example")
+	if p.Renew() {
+		t.Error("a pool that is half empty forgot its names")
+	}
+	third, _, _ := p.Assign("s1", "c.example")
+	if !p.Renew() {
+		t.Error("a pool that is nearly full kept its names")
+	}
+	if _, _, ok := p.Assign("s2", "d.example"); !ok {
+		t.Error("there is no address for a new name")
+	}
+	if name, ok := p.Name(first); !ok || name != "d.example" {
+		t.Errorf("the first address stands for %q", name)
+	}
+	if name, ok := p.Name(third); ok {
+		t.Errorf("an address that nobody was given again stands for %q", name)
+	}
+}
