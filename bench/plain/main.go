@@ -27,12 +27,11 @@ const config = `root = "/var/lib/buildkit"
 `
 
 func main() {
-	if err := run(); err != nil {
-		fmt.Fprintf(os.Stderr, "plain: error: %v\n", err)
-		os.Exit(1)
-	}
+	fmt.Fprintf(os.Stderr, "plain: error: %v\n", run())
+	os.Exit(1)
 }
 
+// run returns only when it has failed.
 func run() error {
 	if err := errors.Join(mount.Private(), mount.Writable()); err != nil {
 		return err

@@ -20,6 +20,8 @@ type Limits struct {
 
 const (
 	mostConns = 20_000
+	// mostPipes bounds what clients that do not read can make the kernel hold.
+	mostPipes = 128
 	// connFiles is what a connection needs: the client's socket and the origin's.
 	connFiles = 2
 	// spareFiles is the least that is left for the rest of the cage: names,
@@ -42,7 +44,7 @@ func (l *Limits) fill(files int) {
 		l.StepConns = orDefault(l.StepConns, l.Conns*3/5)
 	}
 	l.StepConns = orDefault(l.StepConns, l.Conns)
-	l.Pipes = orDefault(l.Pipes, spare/4)
+	l.Pipes = orDefault(l.Pipes, min(spare/4, mostPipes))
 }
 
 // openFiles is how many descriptors this process may have. Go has raised the

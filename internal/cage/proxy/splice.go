@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// pipeSize is what a kernel pipe between two sockets holds. One stream over
-	// loopback: 64 KiB 1.5 GB/s, 256 KiB 2.1 GB/s, 1 MiB the same.
-	pipeSize = 256 << 10
+	// pipeSize is what a kernel pipe between two sockets holds. Processor time
+	// for a GB of 16 streams: 64 KiB 0.80 s, 256 KiB 0.68 s, 1 MiB 0.44 s.
+	pipeSize = 1 << 20
 	// maxPipes is how many unused ones are kept.
 	maxPipes = 128
 )
