@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	dockerclient "github.com/moby/moby/client"
 
 	"github.com/buildcage/buildcage/internal/contract"
@@ -124,7 +126,7 @@ func (e *Engine) Caged(ctx context.Context) (*Builder, error) {
 		return nil, err
 	}
 	b := &Builder{Start: time.Since(begin), stop: cage.Remove}
-	if b.Socket, err = socketOf(ctx, cage.ID, contract.APISocket); err != nil {
+	if b.Socket, err = e.socketOf(ctx, cage.ID, contract.APISocket); err != nil {
 		return nil, errors.Join(err, b.Stop(ctx))
 	}
 	return b, nil
@@ -133,15 +135,24 @@ func (e *Engine) Caged(ctx context.Context) (*Builder, error) {
 // Plain starts the same without a cage.
 func (e *Engine) Plain(ctx context.Context) (*Builder, error) {
 	begin := time.Now()
-	id, err := run(ctx, "run", "-d", "--name", Prefix+"-plain", "--log-driver", "none",
-		"--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE", "--cgroupns", "private",
-		"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
-		"--tmpfs", "/run", "--tmpfs", "/tmp:exec", "-v", Prefix+"-plain:/var/lib/buildkit", e.plain)
+	created, err := e.Client.ContainerCreate(ctx, dockerclient.ContainerCreateOptions{
+		Name: Prefix + "-plain", Config: &container.Config{Image: e.plain},
+		HostConfig: &container.HostConfig{
+			CapAdd: []string{"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"}, CgroupnsMode: container.CgroupnsModePrivate,
+			SecurityOpt: []string{"seccomp=unconfined", "apparmor=unconfined"},
+			Tmpfs:       map[string]string{"/run": "", "/tmp": "exec"},
+			Mounts:      []mount.Mount{{Type: mount.TypeVolume, Source: Prefix + "-plain", Target: "/var/lib/buildkit"}},
+		},
+	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("creating the plain builder: %w", err)
 	}
+	id := created.ID
 	b := &Builder{stop: func(ctx context.Context) error { _, err := run(ctx, "rm", "-fv", id); return err }}
-	if b.Socket, err = socketOf(ctx, id, plainSocket); err == nil {
+	if _, err := e.Client.ContainerStart(ctx, id, dockerclient.ContainerStartOptions{}); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting the plain builder: %w", err), b.Stop(ctx))
+	}
+	if b.Socket, err = e.socketOf(ctx, id, plainSocket); err == nil {
 		err = b.answers(ctx)
 	}
 	if err != nil {
@@ -151,9 +162,12 @@ func (e *Engine) Plain(ctx context.Context) (*Builder, error) {
 	return b, nil
 }
 
-func socketOf(ctx context.Context, id, path string) (string, error) {
-	pid, err := run(ctx, "inspect", "-f", "{{.State.Pid}}", id)
-	return "unix:///proc/" + pid + "/root" + path, err
+func (e *Engine) socketOf(ctx context.Context, id, path string) (string, error) {
+	found, err := e.Client.ContainerInspect(ctx, id, dockerclient.ContainerInspectOptions{})
+	if err != nil {
+		return "", fmt.Errorf("finding a builder's process: %w", err)
+	}
+	return fmt.Sprintf("unix:///proc/%d/root%s", found.Container.State.Pid, path), nil
 }
 
 // Size is what the cage image takes when it is unpacked.
