@@ -325,6 +325,9 @@ func (r *Run) judge() error {
 		}
 		r.Log("%s", r.Traffic.summary())
 		r.Log("exit %d\n%s", r.Code, tail(r.Stderr))
+		if r.HookOutput != "" {
+			r.Log("the hook\n%s", tail(r.HookOutput))
+		}
 	}
 	return nil
 }
