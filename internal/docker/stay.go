@@ -103,7 +103,11 @@ func (c *Cage) leaveBoot(ctx context.Context, boot contract.Boot) error {
 	if err != nil {
 		return fmt.Errorf("encoding the boot configuration: %w", err)
 	}
-	text = append(text, '\n')
+	return c.engine.putBoot(ctx, c.ID, append(text, '\n'))
+}
+
+// putBoot replaces the boot configuration.
+func (e *Engine) putBoot(ctx context.Context, id string, text []byte) error {
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
 	header := &tar.Header{Name: path.Base(contract.BootFile), Mode: 0o600, Size: int64(len(text)), ModTime: time.Now()}
@@ -116,7 +120,7 @@ func (c *Cage) leaveBoot(ctx context.Context, boot contract.Boot) error {
 	if err := w.Close(); err != nil {
 		return fmt.Errorf("packing the boot configuration: %w", err)
 	}
-	if _, err := c.engine.Client.CopyToContainer(ctx, c.ID, client.CopyToContainerOptions{
+	if _, err := e.Client.CopyToContainer(ctx, id, client.CopyToContainerOptions{
 		DestinationPath: path.Dir(contract.BootFile), Content: &archive,
 	}); err != nil {
 		return fmt.Errorf("copying the boot configuration into the cage: %w", err)
@@ -213,7 +217,12 @@ func (c *Cage) Close() {
 	}
 }
 
-// RemoveStay ends a cage that stays.
+// RemoveStay ends a cage that stays. Its volume stays, but for the boot
+// configuration, which may hold the password of a proxy.
 func (e *Engine) RemoveStay(ctx context.Context, s *Staying) error {
-	return e.removeContainer(ctx, s.ID)
+	err := e.putBoot(ctx, s.ID, nil)
+	if errdefs.IsNotFound(err) {
+		err = nil // somebody else removed it
+	}
+	return errors.Join(err, e.removeContainer(ctx, s.ID))
 }

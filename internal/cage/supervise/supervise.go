@@ -78,7 +78,13 @@ func start(phases func(*cage, contract.Boot) []phase, stay bool) int {
 		defer file.Close()
 		c.in = file
 	}
-	return c.run(context.Background())
+	code := c.run(context.Background())
+	if stay && code == contract.ExitOK { // idle: the engine does not start it again
+		if err := os.Remove(contract.BootFile); err != nil {
+			c.log.Warn("removing the boot configuration", "error", err)
+		}
+	}
+	return code
 }
 
 // run is the whole life of a cage.
