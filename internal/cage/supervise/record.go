@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -119,20 +120,37 @@ func (p *parts) fetch(r event.Record, scope *policy.Scope, whose []*tenant.Tenan
 // overreached records that a build has something from a host that its own
 // policy keeps the builder from. It came over a connection that another build
 // may have: those are kept open, and are nobody's.
-func (p *parts) overreached(t *tenant.Tenant, host string) {
+func (p *parts) overreached(t *tenant.Tenant, src *event.Source) {
 	scope := t.Policy.For(policy.Step{Builder: true})
-	if !p.config.Linger || host == "" || scope.Lenient() {
+	if !p.config.Linger || src.Host == "" || scope.Lenient() {
 		return
 	}
-	for _, target := range []policy.Target{
-		{Protocol: policy.TLS, Name: host, Port: 443}, {Protocol: policy.HTTP, Name: host, Port: 80}, {Protocol: policy.TCP, Name: host, Port: 22},
-	} {
-		if scope.Judge(target).Allowed {
-			return
+	ports := portsOf(src)
+	for _, port := range ports {
+		for _, protocol := range []policy.Protocol{policy.TLS, policy.HTTP, policy.TCP} {
+			if scope.Judge(policy.Target{Protocol: protocol, Name: src.Host, Port: port}).Allowed {
+				return
+			}
 		}
 	}
 	t.Journal.Add(event.Record{Kind: event.KindConn, Conn: &event.Conn{
-		Step: event.BuilderStep, Name: host, Port: 443, Protocol: string(policy.TLS), Verdict: event.Blocked, Reason: event.NotAllowed,
+		Step: event.BuilderStep, Name: src.Host, Port: ports[0], Protocol: string(policy.TLS), Verdict: event.Blocked, Reason: event.NotAllowed,
 		Flags: []string{flagShared}, Detail: "fetched over a connection that another build may have",
 	}})
+}
+
+// portsOf are the ports that a source may have come from: the ones that it
+// names, else those of https, http and ssh.
+func portsOf(src *event.Source) (ports []uint16) {
+	for _, text := range append(strings.Fields(src.Ref), src.Hosts...) {
+		_, after, _ := strings.Cut(text, src.Host+":")
+		digits := after[:len(after)-len(strings.TrimLeft(after, "0123456789"))]
+		if n, err := strconv.ParseUint(digits, 10, 16); err == nil && n > 0 {
+			ports = append(ports, uint16(n))
+		}
+	}
+	if len(ports) == 0 {
+		ports = []uint16{443, 80, 22}
+	}
+	return ports
 }

@@ -156,7 +156,7 @@ func (s *sources) request(c *event.Conn) {
 func (p *parts) fetched(t *tenant.Tenant, build string) {
 	for _, src := range p.sources.finish(build, p.proxy.Fetched) {
 		t.Journal.Add(event.Record{Kind: event.KindSource, Source: &src})
-		p.overreached(t, src.Host)
+		p.overreached(t, &src)
 	}
 }
 
