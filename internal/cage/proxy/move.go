@@ -1,0 +1,163 @@
+package proxy
+
+import (
+	"errors"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+)
+
+// turnLimit is how often one direction moves something before others have a turn.
+const turnLimit = 16
+
+// ready takes notice of an event and moves what can be moved. It reports
+// whether there is more to do.
+func (c *conduit) ready(r *relay, side int, events uint32) bool {
+	c.mu.Lock()
+	e := &c.ends[side]
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e.readable = true
+	}
+	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e.ended = true
+	}
+	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e.writable = true
+	}
+	c.mu.Unlock()
+	return c.move(r)
+}
+
+// move moves what it can in both directions, up to a limit, and reports
+// whether there is more.
+func (c *conduit) move(r *relay) (more bool) {
+	c.mu.Lock()
+	if c.over {
+		c.mu.Unlock()
+		return false
+	}
+	bad := c.both(r, &more)
+	ended := bad != nil || c.ends[clientEnd].done && c.ends[originEnd].done
+	if ended {
+		c.finish(bad != nil)
+	}
+	c.mu.Unlock()
+	if ended {
+		c.conclude(bad)
+	}
+	return more && !ended
+}
+
+// both turns a bug into the end of this connection.
+func (c *conduit) both(r *relay, more *bool) (bad *broke) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			c.Panics.Add(1)
+			c.Logger.Error("proxy connection panicked", "panic", bug, "stack", string(debug.Stack()))
+			bad = &broke{originEnd, errors.New("panic")}
+		}
+	}()
+	if c.connecting {
+		if !c.ends[originEnd].writable {
+			return nil
+		}
+		if bad := c.connected(); bad != nil {
+			return bad
+		}
+	}
+	if bad := c.greet(); bad != nil {
+		return bad
+	}
+	for from := range c.ends {
+		again, bad := c.direction(r, from)
+		if bad != nil {
+			return bad
+		}
+		*more = *more || again
+	}
+	return nil
+}
+
+var errBudget = errors.New("upload budget")
+
+// greet sends what the client had said before the decision.
+func (c *conduit) greet() *broke {
+	origin := &c.ends[originEnd]
+	for c.sent < len(c.hello) && origin.writable {
+		n, err := again(func() (int, error) { return unix.Write(origin.fd, c.hello[c.sent:]) })
+		if errors.Is(err, unix.EAGAIN) {
+			origin.writable = false
+			return nil
+		}
+		if err != nil {
+			return &broke{originEnd, err}
+		}
+		c.sent += n
+	}
+	if c.sent == len(c.hello) {
+		c.release()
+		c.sent = 0
+	}
+	return nil
+}
+
+// broke says that one end of a conduit failed.
+type broke struct {
+	side int
+	err  error
+}
+
+// direction moves bytes from one end to the other one.
+func (c *conduit) direction(r *relay, from int) (more bool, bad *broke) {
+	src, dst, l := &c.ends[from], &c.ends[1-from], &c.lanes[from]
+	for range turnLimit {
+		if l.n > 0 {
+			if !dst.writable {
+				return false, nil
+			}
+			if err := l.flush(dst); err != nil {
+				return false, &broke{1 - from, err}
+			}
+			continue
+		}
+		if !src.readable || src.done || from == clientEnd && len(c.hello) > 0 {
+			l.drop(r.pipes)
+			return false, nil
+		}
+		n, err := l.fill(r, src)
+		switch {
+		case err != nil:
+			return false, &broke{from, err}
+		case n == 0 && src.readable:
+			src.done = true
+			l.drop(r.pipes)
+			if !dst.done { // else both are closed now
+				_ = unix.Shutdown(dst.fd, unix.SHUT_WR) // its own direction tells what is wrong with it
+			}
+			return false, nil
+		case n == 0:
+			continue
+		case !c.count(from, n):
+			return false, &broke{clientEnd, errBudget}
+		}
+		if err := l.forward(r, dst, n); err != nil {
+			return false, &broke{1 - from, err}
+		}
+	}
+	return true, nil
+}
+
+// count counts n bytes from an end. It reports false when the step may not
+// send them.
+func (c *conduit) count(from, n int) bool {
+	if from == originEnd {
+		c.down.Add(int64(n))
+		return true
+	}
+	if !c.usage.spend(n) {
+		c.ended.CompareAndSwap(int32(running), int32(reasonBudget))
+		return false
+	}
+	c.up.Add(int64(n))
+	return true
+}
