@@ -68,6 +68,8 @@ func Main(args []string) int {
 			return usage
 		}
 		return report(client.Events(ctx, token, from, os.Stdout))
+	case contract.CommandAsk:
+		return report(client.Ask(ctx, token, os.Stdin, os.Stdout))
 	case contract.CommandSeal:
 		return report(client.Seal(ctx, token))
 	}

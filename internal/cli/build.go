@@ -39,6 +39,7 @@ type build struct {
 	outputs     *outputs
 	write       *target         // of the allowlist; nil: none
 	stay        *docker.Staying // to build in; nil: a cage of its own
+	asker       *asker          // nil: nobody is asked
 	cacheMax    int64
 }
 
@@ -57,6 +58,7 @@ type buildFlags struct {
 	seen          bool
 	cache         bool
 	strictCache   bool
+	ask           bool
 	debug         bool
 	extraCA       []string
 	network       string
@@ -92,6 +94,7 @@ func (f *buildFlags) install(flags *pflag.FlagSet, mode policy.Mode) {
 		flags.Lookup(hidden).Hidden = true
 	}
 	if mode == policy.Restrict {
+		flags.BoolVar(&f.ask, "ask", false, "On a terminal, ask before refusing what no rule allows: allow once, allow and write the rule, or deny; see docs/ask.md")
 		flags.BoolVar(&f.strictCache, "strict-cache", true, "Build steps again that the cache answers when it is not known that the policy allows what they did")
 	}
 	if mode == policy.Audit {
@@ -157,7 +160,7 @@ func (b *build) run(ctx context.Context) error {
 	if b.flags.debug {
 		debug.Enable()
 	}
-	for _, prepare := range []func() error{b.checkFlags, b.openInput, b.openOutputs, b.loadPolicy, b.places, b.openLock, b.checkDockerfile} {
+	for _, prepare := range []func() error{b.checkFlags, b.openInput, b.openOutputs, b.loadPolicy, b.checkAsk, b.places, b.openLock, b.checkDockerfile} {
 		if err := prepare(); err != nil {
 			return err
 		}
@@ -187,6 +190,12 @@ func (b *build) inCage(ctx context.Context, engine *docker.Engine, do func(conte
 	progress := newProgress(b.streams, b.buildx.Silent())
 	defer progress.clear()
 	heard := b.live()
+	var ask func(contract.Question, func(contract.Answer) error)
+	if b.asker != nil {
+		b.asker.begin(b.buildx.Notes)
+		defer b.asker.end()
+		ask = b.asker.hear
+	}
 	return runner.Run(ctx, runner.Options{
 		Engine:      engine,
 		Stay:        b.stay,
@@ -203,6 +212,7 @@ func (b *build) inCage(ctx context.Context, engine *docker.Engine, do func(conte
 		Diagnostics: b.diagnostics(),
 		Progress:    progress.step,
 		Heard:       heard,
+		Ask:         ask,
 		Hurry:       b.interrupt.hurry,
 		Build: func(ctx context.Context, at runner.Endpoint) error {
 			progress.clear()

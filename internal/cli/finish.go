@@ -50,6 +50,10 @@ func (b *build) finishAs(result *runner.Result, file string, lines map[string]in
 	} else if b.write != nil {
 		b.note(fmt.Sprintf("%s is not written: %s", b.write, r.Outcome))
 	}
+	if err := b.writeAsked(in); err != nil {
+		b.tell(err)
+		code = max(code, exitCode(err))
+	}
 	code = max(code, b.settleLock(r))
 	if code != 0 {
 		return exitError(code)

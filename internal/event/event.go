@@ -137,7 +137,7 @@ type Conn struct {
 	Rule     string         `json:"rule,omitempty"`
 	RulePos  string         `json:"rule_pos,omitempty"`
 	Expected bool           `json:"expected,omitempty"` // refused by a known_blocked rule
-	Flags    []string       `json:"flags,omitempty"`    // ech, rerouted, websocket, private, upstream-proxy, h2c, cached
+	Flags    []string       `json:"flags,omitempty"`    // ech, rerouted, websocket, private, upstream-proxy, h2c, cached, asked
 	Up       int64          `json:"bytes_up,omitempty"`
 	Down     int64          `json:"bytes_down,omitempty"`
 	Took     time.Duration  `json:"took_ns,omitempty"`

@@ -124,6 +124,8 @@ func whyReached(d Destination) string {
 		return "no rule"
 	case d.Verdict == event.Audited:
 		return string(d.Reason)
+	case d.RulePos == "--ask":
+		return "allowed once"
 	case d.Rule == address(d.Host, d.Port):
 		return "exact"
 	case d.Rule == "" && slices.Equal(d.Steps, []string{event.BuilderStep}):

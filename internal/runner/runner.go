@@ -51,6 +51,10 @@ type Options struct {
 	// Heard gets each record as it comes, from one goroutine, and must not change
 	// it or block; nil: nobody.
 	Heard func(*event.Record)
+	// Ask hears of what is held for want of a rule, and when that is over, from
+	// one goroutine; it must not block. reply may be called later, from any. Nil:
+	// nothing is held.
+	Ask func(q contract.Question, reply func(contract.Answer) error)
 	// Hurry, when closed (a second Ctrl-C), cuts short everything but the
 	// removal of what was made; nil: never.
 	Hurry <-chan struct{}
@@ -120,6 +124,7 @@ func (r *run) steps() []step {
 		{"collect certificates", r.collectCAs},
 		{"start the cage", r.startCage},
 		{"follow the record", r.followRecord},
+		{"take questions", r.takeQuestions},
 		{"open the builder", r.openBuilder},
 		{"build", r.build},
 	}

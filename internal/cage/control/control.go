@@ -72,7 +72,10 @@ type Server struct {
 	Register func(contract.Registration) (lease contract.Lease, left func(), err error)
 	// Inventory says what goes on; nil: nobody may ask.
 	Inventory func() contract.Inventory
-	Log       *slog.Logger // diagnostics; nil: none
+	// Ask writes what a build asks to out and takes answers from in until that
+	// ends; nil: nobody is asked.
+	Ask func(ctx context.Context, token string, in io.Reader, out io.Writer) error
+	Log *slog.Logger // diagnostics; nil: none
 
 	readers sync.WaitGroup
 }
@@ -115,6 +118,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/seal", s.seal)
 	mux.HandleFunc("POST /v1/builds", s.build)
+	mux.HandleFunc("POST /v1/ask", s.ask)
 	mux.HandleFunc("GET /v1/inventory", s.inventory)
 	log := s.Log
 	if log == nil {

@@ -71,6 +71,9 @@ func destination(c *event.Conn) string {
 // maxArgs is what a line shows of a process's arguments, which are redacted already.
 const maxArgs = 120
 
+// Process is who opened a connection, in a few printable words; "": not known.
+func Process(p *event.Process) string { return event.Clean(process(p)) }
+
 func process(p *event.Process) string {
 	switch {
 	case p == nil:

@@ -139,8 +139,7 @@ func (x *exchange) judge(ev *event.Conn, h *head) bool {
 		return x.refuse(ev, refused)
 	}
 	d := x.step.Rules().Judge(t)
-	decide(ev, d)
-	if !d.Allowed {
+	if !x.allows(ev, d, t) {
 		return x.refuse(ev, &refusal{reason: event.Reason(d.Reason), status: 403, hint: hint(t)})
 	}
 	if t.Protocol == policy.HTTP && t.Name != x.origName {

@@ -26,6 +26,7 @@ import (
 	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/cage/upstream"
 	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/policy"
 )
 
 // Server is the proxy. The fields down to Record are required; none may change after Serve.
@@ -45,6 +46,9 @@ type Server struct {
 	// destination; nil, or a nil answer, leaves it out of the record. What it
 	// returns runs beside the connection, which may end meanwhile.
 	Process func(*step.Step, *net.TCPConn, netip.AddrPort) func() *event.Process
+	// Ask holds a connection that no rule allows until somebody has said whether
+	// it may pass, or ctx ends; nil: nobody is asked, and it is refused at once.
+	Ask func(ctx context.Context, st *step.Step, t policy.Target, ev *event.Conn) (asked, allowed bool)
 	// Original returns the destination that the client dialled; nil: SO_ORIGINAL_DST.
 	Original func(*net.TCPConn) (netip.AddrPort, error)
 	Limits   Limits

@@ -67,7 +67,10 @@ func (c *session) named() {
 	case !c.lenient && !c.expected() && len(c.hello) == 0:
 		ev := c.event(policy.TCP)
 		ev.Name = c.origName
-		decide(ev, c.step.Rules().Judge(c.byName(policy.TCP)))
+		if t := c.byName(policy.TCP); c.allows(ev, c.step.Rules().Judge(t), t) {
+			c.tunnel(ev, c.origName)
+			return
+		}
 		c.reset(ev, event.NotAllowed, "client waits for the server to begin")
 	default:
 		c.reset(c.event(""), event.HelloTimeout, firstBytes(c.hello))
@@ -134,8 +137,7 @@ func (c *session) unnamed() {
 func (c *session) ip(detail string) {
 	ev := c.event(policy.IP)
 	d := c.step.Rules().Judge(c.byAddr())
-	decide(ev, d)
-	if !d.Allowed {
+	if !c.allows(ev, d, c.byAddr()) {
 		c.reset(ev, event.Reason(d.Reason), detail)
 		return
 	}
@@ -157,8 +159,7 @@ func (c *session) tcp() {
 	ev := c.event(policy.TCP)
 	ev.Name = c.origName
 	d := c.step.Rules().Judge(c.byName(policy.TCP))
-	decide(ev, d)
-	if !d.Allowed {
+	if !c.allows(ev, d, c.byName(policy.TCP)) {
 		c.reset(ev, event.Reason(d.Reason), firstBytes(c.hello))
 		return
 	}

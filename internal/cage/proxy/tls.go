@@ -72,16 +72,22 @@ func (c *session) readHello() (sniff.Hello, lookout) {
 }
 
 func (c *session) judgeTLS(ev *event.Conn, hello sniff.Hello) {
-	d := c.step.Rules().Judge(policy.Target{Protocol: policy.TLS, Name: hello.Name, Port: c.orig.Port()})
+	t := policy.Target{Protocol: policy.TLS, Name: hello.Name, Port: c.orig.Port()}
+	d := c.step.Rules().Judge(t)
+	hidden := hello.ECH && !c.lenient && !c.step.Rules().ECHAllowed()
 	decide(ev, d)
 	switch {
 	case !d.Allowed && c.raw:
 		// The address is what was dialled and what a rule would have to allow.
 		ev.Protocol, ev.Name, ev.RawName = string(policy.IP), "", event.Escape(string(hello.Raw))
+		if !hidden && c.allows(ev, d, c.byAddr()) {
+			c.tunnel(ev, "")
+			return
+		}
 		c.alert(ev, event.IPNotAllowed, "TLS server name "+hello.Name)
-	case !d.Allowed:
+	case !d.Allowed && (hidden || !c.allows(ev, d, t)):
 		c.alert(ev, event.Reason(d.Reason), "")
-	case hello.ECH && !c.lenient && !c.step.Rules().ECHAllowed():
+	case hidden:
 		c.alert(ev, event.ECHPresent, "")
 	default:
 		if c.origName != hello.Name {

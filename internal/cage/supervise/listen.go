@@ -81,7 +81,7 @@ func (p *parts) serveProxy(context.Context, context.Context) (down, error) {
 	}
 	p.proxy = &proxy.Server{
 		Steps: &p.steps, Process: finder.Find, Builder: p.builder,
-		Own: p.own, NameOf: p.pool.Name, Record: p.record, Logger: p.log,
+		Own: p.own, NameOf: p.pool.Name, Record: p.record, Logger: p.log, Ask: p.ask,
 		Dialer: &upstream.Dialer{Lookup: resolver.Lookup, Check: guard.Check, Mark: contract.ProxyMark, Via: via},
 	}
 	var listeners []net.Listener
@@ -107,6 +107,7 @@ func (p *parts) serveControl(_, life context.Context) (down, error) {
 	server := &control.Server{
 		StepStart: p.stepStart, StepExit: p.stepExit, StepLines: p.notices.Lines,
 		Follow: p.follow, Seal: p.sealBuild, Register: p.register, Inventory: p.inventory,
+		Ask: p.answers,
 		Log: p.log,
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(life)) // it outlives the record

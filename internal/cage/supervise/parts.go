@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/buildcage/buildcage/internal/cage/asking"
 	"github.com/buildcage/buildcage/internal/cage/evidence"
 	"github.com/buildcage/buildcage/internal/cage/firewall"
 	"github.com/buildcage/buildcage/internal/cage/journal"
@@ -94,6 +95,9 @@ type down = func(context.Context) error
 func (p *parts) compile(context.Context, context.Context) (down, error) {
 	compiled, err := policy.Compile(p.config.Policy)
 	p.house = &tenant.Tenant{ID: p.config.RunID, Policy: compiled, Trace: tenant.NewTrace()}
+	if !p.config.Linger { // else it is that of clients that nobody knows
+		p.house.Asking = new(asking.Broker)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -137,6 +137,7 @@ func (p *parts) stepExit(id string, code int) {
 	if !ok {
 		return
 	}
+	p.unask(r)
 	p.catchUp()
 	if r.step.NetNS != "" {
 		if err := network.Clear(r.step.NetNS); err != nil { // the step's own processes are gone; only its traces may stay

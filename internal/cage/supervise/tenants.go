@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/buildcage/buildcage/internal/cage/asking"
 	"github.com/buildcage/buildcage/internal/cage/control"
 	"github.com/buildcage/buildcage/internal/cage/tenant"
 	"github.com/buildcage/buildcage/internal/contract"
@@ -72,7 +73,7 @@ func (p *parts) register(r contract.Registration) (_ contract.Lease, left func()
 	if err != nil {
 		return contract.Lease{}, nil, err
 	}
-	l := &lease{Tenant: &tenant.Tenant{ID: r.RunID, Policy: compiled, Trace: tenant.NewTrace()}, token: tenant.NewTrace()}
+	l := &lease{Tenant: &tenant.Tenant{ID: r.RunID, Policy: compiled, Trace: tenant.NewTrace(), Asking: new(asking.Broker)}, token: tenant.NewTrace()}
 	p.sealing.Lock() // not while the cage goes down
 	defer p.sealing.Unlock()
 	if p.sealed.Load() {

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/buildcage/buildcage/internal/cage/asking"
 	"github.com/buildcage/buildcage/internal/cage/journal"
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
@@ -26,7 +27,8 @@ type Tenant struct {
 	ID      string // of its run
 	Policy  *policy.Policy
 	Journal *journal.Journal
-	Trace   string // 16 bytes as hex, on everything that it asks of BuildKit
+	Trace   string         // 16 bytes as hex, on everything that it asks of BuildKit
+	Asking  *asking.Broker // of the person who builds; nil: nobody is asked
 }
 
 // NewTrace is a trace id that nobody can guess.

@@ -18,6 +18,13 @@ func main() {
 			_, err = conn.Read(make([]byte, 1))
 		}
 		fmt.Println("dialled:", err)
+	case "hear": // what the other side says first, whatever comes of it
+		conn, err := net.DialTimeout("tcp", os.Args[2], 10*time.Second)
+		if err == nil {
+			_ = conn.SetDeadline(time.Now().Add(time.Minute))
+			_, err = conn.Read(make([]byte, 1))
+		}
+		fmt.Println("heard:", err)
 	case "wait":
 		fmt.Println("waiting")
 		select {}
