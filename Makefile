@@ -9,7 +9,7 @@ FUZZ    ?= 30s
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup cage build demo test lint unit e2e battery bench fuzz fmt clean
+.PHONY: help setup cage build demo test lint unit e2e battery mutate test-vm bench release fuzz fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,8 +41,17 @@ e2e: setup build ## run the tests against a real engine
 battery: setup build ## run every attack case in the lab and write docs/battery.md
 	@$(GO) run ./scripts/suite battery && cat .cache/lab/battery.txt
 
+mutate: setup build ## break the product on purpose: each of test/mutations must turn its cases red
+	@scripts/mutate
+
+test-vm: setup build ## run the cases about kernel and engine on a stock Debian kernel under QEMU
+	@scripts/test-vm
+
 bench: setup build ## compare with HAProxy and with an uncaged builder, and write docs/benchmarks.md
 	@scripts/bench
+
+release: build ## make a release without publishing it, into dist/
+	@scripts/release snapshot
 
 fuzz: ## run every fuzz target for FUZZ=30s
 	@FUZZ=$(FUZZ) scripts/fuzz
