@@ -263,7 +263,13 @@ func TestScale(t *testing.T) {
 			fmt.Fprintf(&text, "FROM base AS s%d\nRUN [\"/ask\", \"-done\", \"/done\", \"h-%d.example.com\"]\n", i, i)
 			fmt.Fprintf(&final, "COPY --from=s%d /done /d%d\n", i, i)
 		}
-		r := c.build(t, c.project(t, "version: 1\n", text.String()+final.String())).want(t, 3)
+		r := c.build(t, c.project(t, "version: 1\n", text.String()+final.String()))
+		for line := range strings.Lines(r.stderr) {
+			if r.code != 3 && (strings.Contains(line, "error:") || strings.Contains(line, "ERROR")) {
+				t.Log(line)
+			}
+		}
+		r.want(t, 3)
 		stages := make(map[string]string)
 		for _, s := range r.report.Steps {
 			stages[s.ID] = s.Stage
