@@ -15,12 +15,16 @@ import (
 	"github.com/buildcage/buildcage/bench/figure"
 )
 
-const uncaged = "uncaged, same BuildKit"
+const (
+	uncaged = "uncaged, same BuildKit"
+	program = "bin/buildcage"
+)
 
 func engineRows() []measure[*builder.Engine] {
 	return []measure[*builder.Engine]{
 		{"start", starts},
 		{"load", loads},
+		{"warm", warm},
 		{"steps", steps},
 		{"builds", builds},
 		{"size", sizes},
@@ -197,7 +201,6 @@ func absolute(name, unit string, value, limit float64) figure.Row {
 }
 
 func sizes(ctx context.Context, e *builder.Engine) ([]figure.Row, error) {
-	const program = "bin/buildcage"
 	info, err := os.Stat(program)
 	if err != nil {
 		return nil, err

@@ -95,35 +95,45 @@ func (e *Engine) Build(ctx context.Context, b *Builder, dir string) (took time.D
 	return took, err
 }
 
-// local hands the engine's own images to BuildKit.
-func (e *Engine) local(ctx context.Context, dir string, opt *client.SolveOpt) (release func(), err error) {
+// Local exports the engine's own images that dir/Dockerfile begins with, until
+// they are released.
+func (e *Engine) Local(ctx context.Context, dir string) (contexts []localimage.Context, release func(), err error) {
 	text, err := os.ReadFile(filepath.Join(dir, "Dockerfile"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	plan, err := localimage.Read(text, dockerfile.Options{Platforms: []ocispecs.Platform{platforms.DefaultSpec()}})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	store := &localimage.Store{Engine: e.Client, Dir: filepath.Join(e.Dir, "images")}
 	lease, err := store.Provide(ctx, plan.Refs)
 	if err != nil {
+		return nil, nil, err
+	}
+	return lease.Contexts, lease.Release, nil
+}
+
+// local hands them to BuildKit.
+func (e *Engine) local(ctx context.Context, dir string, opt *client.SolveOpt) (release func(), err error) {
+	contexts, release, err := e.Local(ctx, dir)
+	if err != nil {
 		return nil, err
 	}
 	opt.OCIStores = make(map[string]content.Store)
-	for i, c := range lease.Contexts {
+	for i, c := range contexts {
 		u, err := url.Parse(c.Source)
 		if err != nil {
-			lease.Release()
+			release()
 			return nil, err
 		}
 		layout, digest, _ := strings.Cut(u.Path, "@")
 		id := fmt.Sprintf("local%d", i)
 		if opt.OCIStores[id], err = contentlocal.NewStore(layout); err != nil {
-			lease.Release()
+			release()
 			return nil, err
 		}
 		opt.FrontendAttrs["context:"+c.Name] = "oci-layout://" + id + "@" + digest
 	}
-	return lease.Release, nil
+	return release, nil
 }
