@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/buildcage/buildcage/internal/config"
 	"github.com/buildcage/buildcage/internal/contract"
 	"github.com/buildcage/buildcage/internal/event"
+	"github.com/buildcage/buildcage/internal/runner"
 )
 
 // settle is how long a question stands before an answer to it counts: what is
@@ -35,8 +37,9 @@ type asker struct {
 	notes *buildx.Notes
 	open  []asked // the first one is on the screen
 	count int
-	since time.Time // when it came there
-	write []contract.Question
+	since time.Time           // when it came there
+	write []contract.Question // of this run
+	err   error               // that kept rules from being written
 }
 
 type asked struct {
@@ -57,7 +60,7 @@ func (b *build) checkAsk() error {
 		return usagef("run it in a terminal, or leave --ask out; what is refused stands in the report", "--ask needs a terminal for input and for standard error")
 	case !b.buildx.Redraws():
 		return usagef("leave --progress and BUILDKIT_PROGRESS out", "--ask needs the progress display for terminals")
-	case b.contextPath == "-" || b.buildx.Value("file") == "-":
+	case b.contextPath == "-" || slices.Contains(append(b.buildx.List("file"), b.buildx.Value("file")), "-"):
 		return usagef("give the build context and the Dockerfile as paths", "--ask: standard input can't hold answers and something else")
 	}
 	keyboard, err := console.ConsoleFromFile(b.streams.in)
@@ -86,11 +89,30 @@ func (b *build) checkAsk() error {
 	return nil
 }
 
+// ask is what answers a run's questions; nil: nobody.
+func (b *build) ask() func(contract.Question, func(contract.Answer) error) {
+	if b.asker == nil {
+		return nil
+	}
+	b.asker.begin(b.buildx.Notes)
+	return b.asker.hear
+}
+
+// answered takes up what was said in a run. A build that runs again asks again,
+// and has other steps.
+func (b *build) answered(result *runner.Result) {
+	if b.asker == nil {
+		return
+	}
+	b.asker.end()
+	b.asker.err = errors.Join(b.asker.err, b.writeAsked(result))
+}
+
 // begin is called before each run.
 func (a *asker) begin(notes *buildx.Notes) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.notes, a.open = notes, nil
+	a.notes, a.open, a.write = notes, nil, nil
 }
 
 // end is called after each run: what is open then is denied already.

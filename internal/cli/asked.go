@@ -13,6 +13,7 @@ import (
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
 	"github.com/buildcage/buildcage/internal/report"
+	"github.com/buildcage/buildcage/internal/runner"
 )
 
 // flagAsked is on a connection that a person was asked about.
@@ -20,8 +21,8 @@ const flagAsked = "asked"
 
 // writeAsked puts the rules into the policy that the person wanted there: at
 // the place where an audit would, in the section of the step that needed them.
-func (b *build) writeAsked(in report.Input) error {
-	if b.asker == nil || len(b.asker.write) == 0 {
+func (b *build) writeAsked(result *runner.Result) error {
+	if len(b.asker.write) == 0 {
 		return nil
 	}
 	file := b.asker.file
@@ -33,11 +34,12 @@ func (b *build) writeAsked(in report.Input) error {
 	if err != nil {
 		return err
 	}
-	if in.Policy, err = policy.Compile(base.Spec); err != nil {
+	compiled, err := policy.Compile(base.Spec)
+	if err != nil {
 		return err
 	}
-	in.Records = wanted(in.Records, b.asker.write)
-	text, err := config.Merge(existing, file.path, b.additions(report.Build(in)))
+	seen := report.Build(report.Input{Records: wanted(result.Records, b.asker.write), Mode: string(policy.Audit), Policy: compiled})
+	text, err := config.Merge(existing, file.path, b.additions(seen))
 	if err != nil {
 		return err
 	}

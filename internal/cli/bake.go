@@ -74,7 +74,7 @@ func (b *bake) run(ctx context.Context) error {
 		}
 		return b.buildx.Tell(ctx, b.args)
 	}
-	for _, prepare := range []func() error{b.checkFlags, b.openOutputs, b.loadPolicy} {
+	for _, prepare := range []func() error{b.checkFlags, b.openOutputs, b.loadPolicy, b.checkAsk} {
 		if err := prepare(); err != nil {
 			return err
 		}

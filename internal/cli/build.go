@@ -190,13 +190,7 @@ func (b *build) inCage(ctx context.Context, engine *docker.Engine, do func(conte
 	progress := newProgress(b.streams, b.buildx.Silent())
 	defer progress.clear()
 	heard := b.live()
-	var ask func(contract.Question, func(contract.Answer) error)
-	if b.asker != nil {
-		b.asker.begin(b.buildx.Notes)
-		defer b.asker.end()
-		ask = b.asker.hear
-	}
-	return runner.Run(ctx, runner.Options{
+	result := runner.Run(ctx, runner.Options{
 		Engine:      engine,
 		Stay:        b.stay,
 		CacheMax:    b.cacheMax,
@@ -212,13 +206,15 @@ func (b *build) inCage(ctx context.Context, engine *docker.Engine, do func(conte
 		Diagnostics: b.diagnostics(),
 		Progress:    progress.step,
 		Heard:       heard,
-		Ask:         ask,
+		Ask:         b.ask(),
 		Hurry:       b.interrupt.hurry,
 		Build: func(ctx context.Context, at runner.Endpoint) error {
 			progress.clear()
 			return do(ctx, at)
 		},
 	})
+	b.answered(result)
+	return result
 }
 
 func (b *build) diagnostics() io.Writer {

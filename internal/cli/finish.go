@@ -50,9 +50,9 @@ func (b *build) finishAs(result *runner.Result, file string, lines map[string]in
 	} else if b.write != nil {
 		b.note(fmt.Sprintf("%s is not written: %s", b.write, r.Outcome))
 	}
-	if err := b.writeAsked(in); err != nil {
-		b.tell(err)
-		code = max(code, exitCode(err))
+	if b.asker != nil && b.asker.err != nil {
+		b.tell(b.asker.err)
+		code = max(code, exitCode(b.asker.err))
 	}
 	code = max(code, b.settleLock(r))
 	if code != 0 {
