@@ -19,24 +19,35 @@ type ledger struct {
 	usage map[*step.Step]*usage
 }
 
-// usage is what one step has open, and sent so far where that is limited.
+// usage is what one step has open, and what it has sent so far: that counts
+// also while there is no limit, which may come when the step is narrowed.
 type usage struct {
+	step  *step.Step
 	conns int
-	limit int64 // 0: none
+	gone  bool // the step has ended
 	sent  atomic.Int64
 }
 
+// limit is the step's budget as it is now, 0: none.
+func (u *usage) limit() int64 { return u.step.Rules().MaxUpload() }
+
 // spend counts n bytes and reports whether they are within the budget.
 func (u *usage) spend(n int) bool {
-	return u == nil || u.limit == 0 || u.sent.Add(int64(n)) <= u.limit
+	if u == nil {
+		return true
+	}
+	sent, limit := u.sent.Add(int64(n)), u.limit()
+	return limit == 0 || sent <= limit
 }
 
 // fits reports whether n bytes more would be within the budget; n < 0 is unknown.
 func (u *usage) fits(n int64) bool {
-	return !u.limited() || n <= u.limit-u.sent.Load()
+	if u == nil {
+		return true
+	}
+	limit := u.limit()
+	return limit == 0 || n <= limit-u.sent.Load()
 }
-
-func (u *usage) limited() bool { return u != nil && u.limit > 0 }
 
 // enter adds c, unless that would exceed a limit.
 func (l *ledger) enter(c *session, limits *Limits) bool {
@@ -51,7 +62,7 @@ func (l *ledger) enter(c *session, limits *Limits) bool {
 	if c.step != nil {
 		u := l.usage[c.step]
 		if u == nil {
-			u = &usage{limit: c.step.Rules().MaxUpload()}
+			u = &usage{step: c.step}
 			l.usage[c.step] = u
 		}
 		if u.conns >= limits.StepConns {
@@ -64,8 +75,9 @@ func (l *ledger) enter(c *session, limits *Limits) bool {
 	return true
 }
 
-// leave removes c. What a step has sent is remembered until forget, or it
-// could start over with every connection.
+// leave removes c. What a step has sent is remembered until Forget, or it
+// could start over with every connection; the builder, who never ends, only
+// while there is a limit.
 func (l *ledger) leave(c *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,7 +86,7 @@ func (l *ledger) leave(c *session) {
 	}
 	delete(l.open, c)
 	if u := c.usage; u != nil {
-		if u.conns--; u.conns == 0 && u.limit == 0 {
+		if u.conns--; u.conns == 0 && (u.gone || c.step.Builder && u.limit() == 0) {
 			delete(l.usage, c.step)
 		}
 	}
@@ -96,7 +108,11 @@ func (l *ledger) each(f func(*session)) {
 func (s *Server) Forget(st *step.Step) {
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
-	if u := s.ledger.usage[st]; u != nil && u.conns == 0 {
+	u := s.ledger.usage[st]
+	if u == nil {
+		return
+	}
+	if u.gone = true; u.conns == 0 {
 		delete(s.ledger.usage, st)
 	}
 }
