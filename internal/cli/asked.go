@@ -46,7 +46,7 @@ func (b *build) writeAsked(result *runner.Result) error {
 	if err := file.save(func(w io.Writer) error { _, err := w.Write(text); return err }); err != nil {
 		return err
 	}
-	b.note("what you allowed for good is written to " + file.path)
+	b.note("the rules that you wanted are written to " + file.path)
 	return nil
 }
 
