@@ -35,3 +35,12 @@ func (l *ledger) busy(st *step.Step) bool {
 	}
 	return false
 }
+
+// Cut ends the connections of a step. It must not be found any more.
+func (s *Server) Cut(st *step.Step) {
+	s.ledger.each(func(c *session) {
+		if c.step == st {
+			c.cut(reasonDrained)
+		}
+	})
+}

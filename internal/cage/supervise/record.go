@@ -114,7 +114,7 @@ func (p *parts) fetch(r event.Record, scope *policy.Scope, whose []*tenant.Tenan
 	if r.Conn.Protocol == string(policy.HTTP) {
 		p.sources.request(r.Conn)
 	}
-	p.turned.add(r.Conn, line)
+	p.turned.add(r.Conn, line, whose)
 }
 
 // overreached records that a build has something from a host that its own

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buildcage/buildcage/internal/cage/proxy"
+	"github.com/buildcage/buildcage/internal/cage/tenant"
 	"github.com/buildcage/buildcage/internal/cage/vertex"
 	"github.com/buildcage/buildcage/internal/event"
 )
@@ -182,21 +183,28 @@ func TestAttribute(t *testing.T) {
 
 func TestTurned(t *testing.T) {
 	var x turned
+	us, others := new(tenant.Tenant), new(tenant.Tenant)
+	ours := []*tenant.Tenant{us}
 	before := time.Now()
-	x.add(&event.Conn{Name: "r.example"}, "refused r.example")
-	x.add(&event.Conn{Name: "r.example"}, "refused r.example")
-	x.add(&event.Conn{Name: "other.example"}, "refused other.example")
-	if got := x.explain(before, `Head "https://r.example/v2/": tls`); got != "refused r.example" {
+	x.add(&event.Conn{Name: "r.example"}, "refused r.example", ours)
+	x.add(&event.Conn{Name: "r.example"}, "refused r.example", ours)
+	x.add(&event.Conn{Name: "other.example"}, "refused other.example", ours)
+	if got := x.explain(us, before, `Head "https://r.example/v2/": tls`); got != "refused r.example" {
 		t.Errorf("explained %q", got)
 	}
-	x.add(&event.Conn{Name: "web.example", Protocol: "http"}, "refused web.example")
-	if got := x.explain(before, "invalid response status 403"); got != "refused web.example" {
+	x.add(&event.Conn{Name: "web.example", Protocol: "http"}, "refused web.example", ours)
+	if got := x.explain(us, before, "invalid response status 403"); got != "refused web.example" {
 		t.Errorf("explained a status by %q", got)
 	}
-	if got := x.explain(time.Now(), `Head "https://r.example/v2/"`); got != "" {
+	if got := x.explain(us, time.Now(), `Head "https://r.example/v2/"`); got != "" {
 		t.Errorf("an old refusal: %q", got)
 	}
-	if got := x.explain(before, "r.example: refused r.example"); got != "" {
+	if got := x.explain(us, before, "r.example: refused r.example"); got != "" {
 		t.Errorf("said twice: %q", got)
+	}
+	for _, message := range []string{"r.example", "invalid response status 403"} {
+		if got := x.explain(others, before, message); got != "" {
+			t.Errorf("another build is told: %q", got)
+		}
 	}
 }

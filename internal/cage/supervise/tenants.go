@@ -15,6 +15,7 @@ import (
 
 	"github.com/buildcage/buildcage/internal/cage/asking"
 	"github.com/buildcage/buildcage/internal/cage/control"
+	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/cage/tenant"
 	"github.com/buildcage/buildcage/internal/contract"
 	"github.com/buildcage/buildcage/internal/policy"
@@ -145,7 +146,9 @@ func (p *parts) dismiss(ctx context.Context, l *lease, reason string) error {
 	defer cancel()
 	l.close()
 	p.vertices.watching.wait(ctx, l.Tenant)
-	p.clear(ctx, l.Tenant)
+	if !p.clear(ctx, l.Tenant) {
+		reason = "failed: a step goes on after its build"
+	}
 	p.vertices.ending.wait(ctx, nil)
 	p.tenants.Remove(l.Tenant)
 	p.builders.forget(l.ID)
@@ -157,12 +160,13 @@ func (p *parts) dismiss(ctx context.Context, l *lease, reason string) error {
 }
 
 // clear waits until no step runs for a tenant, but not for those that others
-// want, too.
-func (p *parts) clear(ctx context.Context, t *tenant.Tenant) {
+// want, too. It reports false when ctx ended before: what goes on then is no
+// step any more, to whom nothing is allowed.
+func (p *parts) clear(ctx context.Context, t *tenant.Tenant) bool {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		alone := false
+		var alone []*step.Step
 		for _, c := range p.registry.going() {
 			members := c.tenants()
 			switch {
@@ -170,17 +174,29 @@ func (p *parts) clear(ctx context.Context, t *tenant.Tenant) {
 			case len(members) > 1:
 				c.leave(t)
 			default:
-				alone = true
+				alone = append(alone, c.step)
 			}
 		}
-		if !alone {
-			return
+		if alone == nil {
+			return true
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return
+			p.disown(alone)
+			return false
 		}
+	}
+}
+
+// disown cuts off steps whose record ends before they do.
+func (p *parts) disown(steps []*step.Step) {
+	ctx, cancel := context.WithTimeout(context.Background(), settleLimit)
+	defer cancel()
+	for _, st := range steps {
+		p.steps.Forget(st)
+		p.proxy.Cut(st)
+		p.proxy.Settle(ctx, st)
 	}
 }
 

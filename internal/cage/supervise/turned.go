@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/buildcage/buildcage/internal/cage/tenant"
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
 )
@@ -23,11 +24,13 @@ type turnedLine struct {
 	host string
 	line string
 	http bool // the client has an answer of ours, status 403
+	// whose builds it may have been for
+	whose []*tenant.Tenant
 }
 
 const maxTurned = 64
 
-func (t *turned) add(c *event.Conn, line string) {
+func (t *turned) add(c *event.Conn, line string, whose []*tenant.Tenant) {
 	host := c.Name
 	if host == "" {
 		host = c.OrigName
@@ -43,18 +46,18 @@ func (t *turned) add(c *event.Conn, line string) {
 	if len(t.lines) >= maxTurned {
 		t.lines = t.lines[1:]
 	}
-	t.lines = append(t.lines, turnedLine{time.Now(), host, line, c.Protocol == string(policy.HTTP)})
+	t.lines = append(t.lines, turnedLine{time.Now(), host, line, c.Protocol == string(policy.HTTP), whose})
 }
 
-// explain returns the refusals since then of hosts that the message names, or
-// that it tells nothing of but our status.
-func (t *turned) explain(since time.Time, message string) string {
+// explain returns the refusals since then, of a tenant's builds, of hosts that
+// the message names, or that it tells nothing of but our status.
+func (t *turned) explain(to *tenant.Tenant, since time.Time, message string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var lines []string
 	for _, l := range t.lines {
 		named := strings.Contains(message, l.host) || l.http && strings.Contains(message, "response status 403")
-		if !l.at.Before(since) && named && !strings.Contains(message, l.line) && !slices.Contains(lines, l.line) {
+		if !l.at.Before(since) && slices.Contains(l.whose, to) && named && !strings.Contains(message, l.line) && !slices.Contains(lines, l.line) {
 			lines = append(lines, l.line)
 		}
 	}

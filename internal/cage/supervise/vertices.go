@@ -112,7 +112,9 @@ func (p *parts) door(t *tenant.Tenant) *api.Server {
 			}()
 		},
 		Importing: p.vertices.table.Imports,
-		Explain:   p.turned.explain,
+		Explain: func(since time.Time, message string) string {
+			return p.turned.explain(t, since, message)
+		},
 	}
 }
 
