@@ -26,11 +26,12 @@ const (
 // the sockets, records the connection and leaves the ledger.
 type conduit struct {
 	*session
-	ev    *event.Conn
-	to    netip.AddrPort
-	on    *relay
-	slot  int32
-	added bool // on's lock guards both
+	ev *event.Conn
+	to netip.AddrPort
+	on *relay
+	// on's lock guards these.
+	slot, number int32
+	added        bool
 
 	mu   sync.Mutex // held while bytes move, and to close
 	over bool
@@ -49,6 +50,7 @@ type socket struct {
 	readable, writable bool // as far as we know
 	ended              bool // its end of file is known to be coming
 	done               bool // and has been passed on
+	urgent             bool // it had an urgent byte, which stops reading in front of it
 }
 
 // hand gives an allowed connection to a relay, with the way to its origin as
@@ -76,7 +78,7 @@ func (c *session) hand(ev *event.Conn, begun upstream.Begun) (err error) {
 	c.client.Close()
 	c.cancel()
 	c.conduit.Store(d)
-	if ending(c.ended.Load()) != running { // cut came before Store
+	if ending(c.ended.Load()) != running || c.life.Err() != nil { // cut came before Store, or comes no more
 		d.abort(nil)
 	} else if err := d.begin(); err != nil {
 		d.abort(&broke{originEnd, err})

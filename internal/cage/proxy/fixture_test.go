@@ -177,17 +177,28 @@ func (l *lab) original(conn *net.TCPConn) (netip.AddrPort, error) {
 // dial connects to the proxy as the redirect does for a connection to to:port.
 func (l *lab) dial(to netip.Addr, port int) *net.TCPConn {
 	l.Helper()
+	conn := l.silent()
+	l.toward(conn, to, port)
+	return conn
+}
+
+// silent connects to the proxy, which waits to learn where toward.
+func (l *lab) silent() *net.TCPConn {
+	l.Helper()
 	conn, err := net.Dial("tcp", l.addr)
 	if err != nil {
 		l.Fatal(err)
 	}
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	l.mu.Lock()
-	l.orig[conn.LocalAddr().String()] = netip.AddrPortFrom(to, uint16(port))
-	l.changed.Broadcast()
-	l.mu.Unlock()
 	l.Cleanup(func() { conn.Close() })
 	return conn.(*net.TCPConn)
+}
+
+func (l *lab) toward(conn *net.TCPConn, to netip.Addr, port int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.orig[conn.LocalAddr().String()] = netip.AddrPortFrom(to, uint16(port))
+	l.changed.Broadcast()
 }
 
 func (l *lab) named(name string, port int) *net.TCPConn {

@@ -15,7 +15,10 @@ const turnLimit = 16
 func (c *conduit) ready(r *relay, side int, events uint32) bool {
 	c.mu.Lock()
 	e := &c.ends[side]
-	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if events&unix.EPOLLPRI != 0 {
+		e.urgent = true
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		e.readable = true
 	}
 	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {

@@ -28,6 +28,7 @@ type relay struct {
 	closed  bool
 	carried []*conduit // by slot
 	free    []int32    // slots
+	number  int32      // of the last one that was added
 
 	events [256]unix.EpollEvent
 	busy   []*conduit // had more to move than one turn allows
@@ -71,6 +72,8 @@ func (r *relay) add(c *conduit) error {
 		return os.ErrClosed
 	}
 	c.added = true
+	r.number++
+	c.number = r.number
 	if n := len(r.free); n > 0 {
 		c.slot, r.free = r.free[n-1], r.free[:n-1]
 		r.carried[c.slot] = c
@@ -79,19 +82,34 @@ func (r *relay) add(c *conduit) error {
 		r.carried = append(r.carried, c)
 	}
 	for side, e := range c.ends {
-		event := &unix.EpollEvent{
-			Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
-			Fd:     c.slot<<1 | int32(side),
-		}
-		if err := unix.EpollCtl(r.poll, unix.EPOLL_CTL_ADD, e.fd, event); err != nil {
+		event := r.event(c, side)
+		if err := unix.EpollCtl(r.poll, unix.EPOLL_CTL_ADD, e.fd, &event); err != nil {
 			return fmt.Errorf("adding to a relay: %w", err)
 		}
 	}
 	return nil
 }
 
-// remove forgets c, whose sockets are closed. An event of it that is still on
-// its way tells the next one in its slot to look, which is harmless.
+// event is what there is to know of an end, with whose it is.
+func (*relay) event(c *conduit, side int) unix.EpollEvent {
+	return unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
+		Fd:     c.slot<<1 | int32(side), Pad: c.number,
+	}
+}
+
+// whose is the conduit of an event, nil when it is gone: an event that is still
+// on its way is not one of who has its slot now.
+func (r *relay) whose(e unix.EpollEvent) *conduit {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.carried[e.Fd>>1]; c != nil && c.number == e.Pad {
+		return c
+	}
+	return nil
+}
+
+// remove forgets c, whose sockets are closed.
 func (r *relay) remove(c *conduit) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -111,10 +129,7 @@ func (r *relay) turn() {
 			n = 0
 		}
 		for _, e := range r.events[:n] {
-			r.mu.Lock()
-			c := r.carried[e.Fd>>1]
-			r.mu.Unlock()
-			if c != nil && c.ready(r, int(e.Fd&1), e.Events) {
+			if c := r.whose(e); c != nil && c.ready(r, int(e.Fd&1), e.Events) {
 				r.busy = append(r.busy, c)
 			}
 		}

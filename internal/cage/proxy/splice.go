@@ -106,6 +106,7 @@ var laneBuffers = sync.Pool{New: func() any { return new([bufSize]byte) }}
 // forward must send it on, more into a pipe. None means that there is nothing
 // now, or with src still readable the end of file.
 func (l *lane) fill(r *relay, src *socket) (n int, err error) {
+	l.bulk = l.bulk && !src.urgent
 	if l.bulk && !l.held {
 		l.pipe, l.held = r.pipes.get()
 		l.bulk = l.held
@@ -113,7 +114,8 @@ func (l *lane) fill(r *relay, src *socket) (n int, err error) {
 	if l.bulk {
 		n, err = splice(src.fd, l.pipe.w, pipeSize)
 		l.bulk, l.n = n >= bufSize, n
-	} else {
+	}
+	if !l.bulk && n == 0 && err == nil { // splice ends at an urgent byte, too, read only at the end
 		l.drop(r.pipes)
 		n, err = again(func() (int, error) { return unix.Read(src.fd, r.scratch[:]) })
 		l.bulk = n == bufSize
@@ -122,7 +124,7 @@ func (l *lane) fill(r *relay, src *socket) (n int, err error) {
 	case errors.Is(err, unix.EAGAIN):
 		src.readable = false
 		return 0, nil
-	case !l.held && 0 < n && n < bufSize && !src.ended: // epoll(7): that was all
+	case !l.held && 0 < n && n < bufSize && !src.ended && !src.urgent: // epoll(7): that was all
 		src.readable = false
 	}
 	return n, err

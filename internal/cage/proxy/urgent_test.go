@@ -1,0 +1,97 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/buildcage/buildcage/internal/event"
+)
+
+// TCP's urgent byte, which nobody passes on, makes the kernel stop a read or a
+// splice in front of it: that is neither all that there is nor the end.
+func TestUrgent(t *testing.T) {
+	for title, size := range map[string]int{"little": 10, "much": 300_000} {
+		for _, ended := range []bool{false, true} {
+			t.Run(title, func(t *testing.T) {
+				l := newLab(t, tcpAnywhere())
+				o := l.plain(public, func(c net.Conn) { io.Copy(c, c) })
+				conn := l.silent()
+				sent := bytes.Repeat([]byte("x"), size)
+				conn.Write(sent[:size/2])
+				urgent(t, conn)
+				conn.Write(sent[size/2:])
+				if ended {
+					conn.CloseWrite()
+				}
+				l.toward(conn, fakeOf("git.example.com"), o.port)
+				conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+				got := make([]byte, size)
+				if n, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, sent) {
+					t.Errorf("%d bytes of %d came back, %v", n, size, err)
+				}
+				conn.CloseWrite()
+				io.Copy(io.Discard, conn)
+				if ev := l.want(event.Allowed, "tcp", "git.example.com", ""); ev.Up != int64(size) {
+					t.Errorf("counted %d of %d bytes", ev.Up, size)
+				}
+			})
+		}
+	}
+}
+
+func urgent(t *testing.T, conn *net.TCPConn) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bad := raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), []byte{'!'}, unix.MSG_OOB, nil) }); bad != nil || err != nil {
+		t.Fatal(bad, err)
+	}
+}
+
+// A connection that was accepted and gets nowhere before Drain has cut the
+// others ends, too.
+func TestDrainLatecomer(t *testing.T) {
+	spec := tcpAnywhere()
+	spec.Rules.IP = texts(public.String() + ":*")
+	l := newLab(t, spec)
+	o := l.plain(public, func(c net.Conn) { io.Copy(c, c) })
+	open := l.named("git.example.com", o.port)
+	talkOnce(t, open)
+	late := l.silent()
+	l.stop()
+	<-l.stopped
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.server.Drain(over)
+	}()
+	io.Copy(io.Discard, open) // is cut: from now on nobody looks for others
+	l.next()
+	l.toward(late, public, o.port)
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("Drain waits for a connection that nobody cuts")
+		late.Close()
+		<-done
+	}
+	l.next()
+}
+
+func talkOnce(t *testing.T, conn *net.TCPConn) {
+	t.Helper()
+	conn.Write([]byte("x"))
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+}
