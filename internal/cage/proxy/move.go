@@ -24,6 +24,7 @@ func (c *conduit) ready(r *relay, side int, events uint32) bool {
 	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		e.ended = true
 	}
+	e.dead = e.dead || events&unix.EPOLLHUP != 0
 	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		e.writable = true
 	}
@@ -77,6 +78,10 @@ func (c *conduit) both(r *relay, more *bool) (bad *broke) {
 			return bad
 		}
 		*more = *more || again
+	}
+	// Where the origin is silent, no writing tells of a client that is gone.
+	if client := &c.ends[clientEnd]; client.dead && client.done && !c.ends[originEnd].done {
+		return &broke{clientEnd, unix.ECONNRESET}
 	}
 	return nil
 }

@@ -95,3 +95,29 @@ func talkOnce(t *testing.T, conn *net.TCPConn) {
 		t.Fatal(err)
 	}
 }
+
+// A client that has said all, and then is gone, takes the way to a silent
+// origin along: steps end like that.
+func TestResetAfterEnd(t *testing.T) {
+	l := newLab(t, tcpAnywhere())
+	heard, over := make(chan struct{}), make(chan struct{})
+	defer close(over)
+	o := l.plain(public, func(c net.Conn) {
+		io.Copy(io.Discard, c)
+		close(heard)
+		<-over
+	})
+	conn := l.named("git.example.com", o.port)
+	conn.CloseWrite()
+	<-heard
+	conn.SetLinger(0)
+	conn.Close()
+	select {
+	case ev := <-l.events:
+		if ev.Verdict != event.Allowed || ev.Detail != "" {
+			t.Errorf("event %+v", ev)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the connection goes on")
+	}
+}
