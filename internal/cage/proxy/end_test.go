@@ -5,11 +5,13 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/event"
 )
 
@@ -120,4 +122,28 @@ func TestResetAfterEnd(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("the connection goes on")
 	}
+}
+
+// What goes on can be told before it ends.
+func TestOpen(t *testing.T) {
+	l := newLab(t, tcpAnywhere())
+	o := l.plain(public, func(c net.Conn) { io.Copy(c, c) })
+	one := l.server.Steps.Lookup(netip.MustParseAddr("127.0.0.1"))
+	if list := l.server.Open(one); len(list) != 0 {
+		t.Errorf("before: %+v", list)
+	}
+	conn := l.named("git.example.com", o.port)
+	talkOnce(t, conn)
+	list := l.server.Open(one)
+	if len(list) != 1 {
+		t.Fatalf("open: %+v", list)
+	}
+	if ev := list[0].Conn; ev.Verdict != event.Allowed || ev.Name != "git.example.com" || ev.Up != 1 || ev.Down != 1 || ev.Dialled.Addr() != public {
+		t.Errorf("open: %+v", ev)
+	}
+	if list := l.server.Open(new(step.Step)); len(list) != 0 {
+		t.Errorf("another step's: %+v", list)
+	}
+	conn.Close()
+	l.want(event.Allowed, "tcp", "git.example.com", "")
 }

@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/buildcage/buildcage/internal/cage/step"
+	"github.com/buildcage/buildcage/internal/event"
 )
 
 // settleTick is how often Settle looks.
@@ -43,4 +45,34 @@ func (s *Server) Cut(st *step.Step) {
 			c.cut(reasonDrained)
 		}
 	})
+}
+
+// Open are records of the tunnels of a step that go on, as of now: for a record
+// that ends before they do.
+func (s *Server) Open(st *step.Step) (list []event.Record) {
+	s.ledger.each(func(c *session) {
+		d := c.conduit.Load()
+		if c.step != st || d == nil {
+			return
+		}
+		if ev := d.sofar(); ev != nil {
+			list = append(list, event.Record{Time: time.Now(), Kind: event.KindConn, Conn: ev})
+		}
+	})
+	return list
+}
+
+// sofar is the event as it would be if the connection ended now, nil where
+// that has happened, or it has not begun.
+func (c *conduit) sofar() *event.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over || c.connecting {
+		return nil
+	}
+	ev := *c.ev
+	ev.Flags = slices.Clone(ev.Flags)
+	ev.Up, ev.Down, ev.Took = c.up.Load(), c.down.Load(), time.Since(c.began)
+	ev.Process = c.opener.wait(false)
+	return &ev
 }

@@ -54,10 +54,10 @@ type builders struct {
 // which build it is for; it may do what all allow that it can be for.
 func (p *parts) builder(name string) *step.Step {
 	whose := p.fetchers(name)
-	ids := make([]string, len(whose))
+	ids := make([]string, len(whose)) // of the cage's making: a client's could be that of two
 	scopes := make([]*policy.Scope, len(whose))
 	for i, t := range whose {
-		ids[i], scopes[i] = t.ID, t.Policy.For(policy.Step{Builder: true})
+		ids[i], scopes[i] = t.Trace, t.Policy.For(policy.Step{Builder: true})
 	}
 	key := strings.Join(ids, " ")
 	p.builders.mu.Lock()
@@ -74,13 +74,32 @@ func (p *parts) builder(name string) *step.Step {
 	return s
 }
 
-// forget drops the sets that a tenant is in.
-func (b *builders) forget(id string) {
+// forget returns the sets that a tenant is in. It drops those that none of who
+// stay is in.
+func (b *builders) forget(t *tenant.Tenant, stay []*tenant.Tenant) (sets []*step.Step) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for key := range b.sets {
-		if slices.Contains(strings.Fields(key), id) {
+	for key, set := range b.sets {
+		members := strings.Fields(key)
+		if !slices.Contains(members, t.Trace) {
+			continue
+		}
+		sets = append(sets, set)
+		if !slices.ContainsFunc(stay, func(o *tenant.Tenant) bool { return slices.Contains(members, o.Trace) }) {
 			delete(b.sets, key)
+		}
+	}
+	return sets
+}
+
+// outlasting records what the builder has open for a tenant whose record ends:
+// it keeps connections for whoever builds next. The cage's own record ends when
+// there are none.
+func (p *parts) outlasting(t *tenant.Tenant) {
+	stay := slices.DeleteFunc(p.tenants.All(), func(o *tenant.Tenant) bool { return o == p.house || o == t })
+	for _, set := range p.builders.forget(t, stay) {
+		for _, r := range p.proxy.Open(set) {
+			tenant.Tell(r, t)
 		}
 	}
 }

@@ -151,11 +151,11 @@ func (p *parts) dismiss(ctx context.Context, l *lease, reason string) error {
 	}
 	p.vertices.ending.wait(ctx, nil)
 	p.tenants.Remove(l.Tenant)
-	p.builders.forget(l.ID)
 	if counts, err := p.firewall.Counts(); err == nil {
 		lost := p.packets.Settle(ctx, counts.Logged(), settleGrace) + counts.Flooded
 		l.Journal.Lost(int64(lost - min(lost, l.lost)))
 	}
+	p.outlasting(l.Tenant)
 	return l.Journal.Seal(reason)
 }
 
