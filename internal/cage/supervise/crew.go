@@ -33,13 +33,14 @@ type member struct {
 	*tenant.Tenant
 	who   policy.Step
 	scope *policy.Scope
+	up    int64 // bytes that its record has of the step since it is shared, and before where it joined
 }
 
 // flagShared is on what a step did that several builds have in common.
 const flagShared = "shared"
 
 func newMember(t *tenant.Tenant, who policy.Step) member {
-	return member{t, who, t.Policy.For(who)}
+	return member{Tenant: t, who: who, scope: t.Policy.For(who)}
 }
 
 // may reports whether the step may be that of a vertex.
@@ -95,8 +96,8 @@ func (c *crew) join(t *tenant.Tenant, who policy.Step, sofar func() evidence.Run
 	if c.has(t) {
 		return
 	}
-	m := newMember(t, who)
-	c.members = append(c.members, m)
+	c.members = append(c.members, newMember(t, who))
+	m := &c.members[len(c.members)-1]
 	c.step.Narrow(c.scope())
 	if !c.begun {
 		return
@@ -108,15 +109,9 @@ func (c *crew) join(t *tenant.Tenant, who policy.Step, sofar func() evidence.Run
 }
 
 // past is what a step did before a member joined.
-func (m member) past(run evidence.Run) (records []event.Record) {
-	var up int64
+func (m *member) past(run evidence.Run) (records []event.Record) {
 	for i := range run.Conns {
-		up = event.Add(up, run.Conns[i].Up)
-		r := m.view(event.Record{Conn: &run.Conns[i]})
-		if limit := m.scope.MaxUpload(); limit > 0 && up > limit {
-			r.Conn.Verdict, r.Conn.Reason = event.Blocked, event.UploadBudget
-		}
-		records = append(records, r)
+		records = append(records, m.view(event.Record{Conn: &run.Conns[i]}))
 	}
 	for i := range run.Drops {
 		records = append(records, event.Record{Drop: &run.Drops[i]})
@@ -140,7 +135,8 @@ func (c *crew) tell(r event.Record, see func(event.Record)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	see(r)
-	for _, m := range c.members {
+	for i := range c.members {
+		m := &c.members[i]
 		if len(c.members) > 1 {
 			m.Journal.Add(m.view(r))
 			continue
@@ -150,7 +146,7 @@ func (c *crew) tell(r event.Record, see func(event.Record)) {
 }
 
 // view is what a shared step did, with the verdict of one of its members.
-func (m member) view(r event.Record) event.Record {
+func (m *member) view(r event.Record) event.Record {
 	if r.Conn == nil {
 		return r
 	}
@@ -164,6 +160,10 @@ func (m member) view(r event.Record) event.Record {
 		did.Expected, did.Rule, did.RulePos = false, "", ""
 		did.Detail = "another build that has this step in common does not allow it"
 		judged = did
+	}
+	m.up = event.Add(m.up, did.Up)
+	if limit := m.scope.MaxUpload(); limit > 0 && m.up > limit && judged.Verdict != event.Blocked { // it may have been sent before there was a limit
+		judged.Verdict, judged.Reason = event.Blocked, event.UploadBudget
 	}
 	r.Conn = &judged
 	return r
