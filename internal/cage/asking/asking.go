@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/buildcage/buildcage/internal/contract"
@@ -29,6 +30,8 @@ const (
 // Broker asks for one build. The zero value is ready, and nil asks nobody.
 type Broker struct {
 	Patience time.Duration // 0: contract.AskPatience
+
+	waiting atomic.Int64 // connections that are held
 
 	mu     sync.Mutex
 	state  state
@@ -73,10 +76,23 @@ func (b *Broker) Ask(ctx context.Context, step string, target policy.Target, des
 	select {
 	case <-q.decided:
 		return q.verdict
+	default:
+	}
+	defer b.waiting.Add(-1)
+	if b.waiting.Add(1) > mostWaiting {
+		return Unasked
+	}
+	select {
+	case <-q.decided:
+		return q.verdict
 	case <-ctx.Done():
 		return Denied
 	}
 }
+
+// mostWaiting is how many connections are held: each keeps what it began with,
+// 64 KiB at most.
+const mostWaiting = 512
 
 // question is the one about k, a new one where there is none; nil: nobody can
 // be asked.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"testing"
 	"time"
 
@@ -187,5 +188,36 @@ func TestFlood(t *testing.T) {
 	}
 	if got := b.Ask(t.Context(), "s1", host("n1.example.com"), nil); got != Allowed {
 		t.Errorf("what was allowed is %v now", got)
+	}
+}
+
+// Connections that wait for an answer are few, however many ask the same: each
+// holds what it began with.
+func TestCrowd(t *testing.T) {
+	var b Broker
+	p := listen(t, &b)
+	ctx, leave := context.WithCancel(t.Context())
+	first := ask(ctx, &b, "s1", "a.example")
+	p.next()
+	var waiting []<-chan Verdict
+	for range mostWaiting - 1 {
+		waiting = append(waiting, ask(ctx, &b, "s1", "a.example"))
+	}
+	for b.waiting.Load() < mostWaiting {
+		runtime.Gosched()
+	}
+	if v := b.Ask(ctx, "s1", host("a.example"), about(host("a.example"))); v != Unasked {
+		t.Errorf("one too many: %v", v)
+	}
+	leave()
+	for _, v := range append(waiting, first) {
+		if v := <-v; v != Denied {
+			t.Errorf("one that left: %v", v)
+		}
+	}
+	again := ask(t.Context(), &b, "s1", "a.example")
+	p.say(1, true)
+	if v := <-again; v != Allowed {
+		t.Errorf("who comes when there is room: %v", v)
 	}
 }
