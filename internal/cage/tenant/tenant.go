@@ -47,7 +47,7 @@ var ErrFull = errors.New("too many builds are registered")
 // Most is how many tenants a cage takes.
 const Most = 128
 
-// maxRefs is how many builds are remembered, the latest.
+// maxRefs is how many builds are remembered.
 const maxRefs = 16384
 
 // Table holds the tenants of a cage. The zero value is ready.
@@ -55,7 +55,7 @@ type Table struct {
 	mu   sync.Mutex
 	all  []*Tenant          // in the order of their coming
 	refs map[string]*Tenant // of builds
-	aged []string
+	aged map[*Tenant][]string // builds of each, oldest first
 }
 
 // Add lets a tenant in.
@@ -107,15 +107,29 @@ func (t *Table) Claim(ref string, one *Tenant) bool {
 		return owner == one
 	}
 	if t.refs == nil {
-		t.refs = make(map[string]*Tenant)
+		t.refs, t.aged = make(map[string]*Tenant), make(map[*Tenant][]string)
 	}
-	if len(t.aged) >= maxRefs {
-		delete(t.refs, t.aged[0])
-		t.aged = t.aged[1:]
+	if len(t.refs) >= maxRefs {
+		t.forget()
 	}
 	t.refs[ref] = one
-	t.aged = append(t.aged, ref)
+	t.aged[one] = append(t.aged[one], ref)
 	return true
+}
+
+// forget drops the oldest build of who has most: nobody can make the cage
+// forget another's, which could then be claimed. The lock is held.
+func (t *Table) forget() {
+	var most *Tenant
+	for one, refs := range t.aged {
+		if len(refs) > len(t.aged[most]) {
+			most = one
+		}
+	}
+	delete(t.refs, t.aged[most][0])
+	if t.aged[most] = t.aged[most][1:]; len(t.aged[most]) == 0 {
+		delete(t.aged, most)
+	}
 }
 
 // Of is the tenant that owns a build, nil when none that is there does. Where

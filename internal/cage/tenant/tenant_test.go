@@ -49,3 +49,30 @@ func TestTable(t *testing.T) {
 		}
 	}
 }
+
+// Whoever speaks of ever more builds forgets its own, and nobody else's: what
+// is forgotten can be claimed.
+func TestClaimFlood(t *testing.T) {
+	var table tenant.Table
+	victim, flood := &tenant.Tenant{ID: "victim"}, &tenant.Tenant{ID: "flood"}
+	for _, one := range []*tenant.Tenant{victim, flood} {
+		if err := table.Add(one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	table.Claim("mine", victim)
+	for i := range 40_000 {
+		if !table.Claim(fmt.Sprintf("r%d", i), flood) {
+			t.Fatalf("build %d is not its own", i)
+		}
+	}
+	if table.Claim("mine", flood) || table.Of("mine") != victim {
+		t.Error("another's build was taken over")
+	}
+	if table.Of("r0") != nil {
+		t.Error("nothing is forgotten")
+	}
+	if !table.Claim("next", victim) {
+		t.Error("no room for others")
+	}
+}
