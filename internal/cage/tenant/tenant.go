@@ -53,8 +53,8 @@ const maxRefs = 16384
 // Table holds the tenants of a cage. The zero value is ready.
 type Table struct {
 	mu   sync.Mutex
-	all  []*Tenant          // in the order of their coming
-	refs map[string]*Tenant // of builds
+	all  []*Tenant            // in the order of their coming
+	refs map[string]*Tenant   // of builds
 	aged map[*Tenant][]string // builds of each, oldest first
 }
 
