@@ -26,7 +26,8 @@ func (e *Evidence) Judge(scope func(Run) *policy.Scope) (records []event.Record,
 	if e.Doubt != "" || len(e.Runs) == 0 {
 		verdict = event.EvidenceMissing
 	}
-	audit, free, differ := false, false, false
+	audit, free := false, false
+	var compared comparison
 	var all observation
 	all.index()
 	for i := len(e.Runs) - 1; i >= 0; i-- {
@@ -39,9 +40,9 @@ func (e *Evidence) Judge(scope func(Run) *policy.Scope) (records []event.Record,
 		judged := judgeConns(run.Conns, judging)
 		stopped := held(run.Conns, judged)
 		free = free || !stopped
+		compared.add(judged, stopped)
 		for _, c := range judged {
 			if _, fresh := at(all.conns, keyOf(&c)); fresh {
-				differ = differ || !stopped && i < len(e.Runs)-1
 				records = append(records, event.Record{Conn: &c})
 			}
 		}
@@ -57,12 +58,46 @@ func (e *Evidence) Judge(scope func(Run) *policy.Scope) (records []event.Record,
 		}
 	}
 	switch {
-	case audit && (!free || differ || verdict == event.EvidenceMissing):
+	case audit && (!free || compared.differ() || verdict == event.EvidenceMissing):
 		verdict = event.EvidenceMissing
 	case slices.ContainsFunc(records, refused):
 		verdict = event.EvidenceViolates
 	}
 	return records, verdict
+}
+
+// comparison finds out whether runs went to different destinations. How a
+// connection went, and what a name resolved to, does not matter.
+type comparison struct {
+	all  map[destination]bool
+	runs []map[destination]bool // that nobody stopped
+}
+
+type destination struct {
+	protocol, name, dialled string
+	port                    uint16
+}
+
+func (c *comparison) add(conns []event.Conn, stopped bool) {
+	if c.all == nil {
+		c.all = make(map[destination]bool)
+	}
+	run := make(map[destination]bool)
+	for _, conn := range conns {
+		to := destination{conn.Protocol, conn.Name, conn.OrigName, conn.Port}
+		if conn.OrigName == "" {
+			to.dialled = conn.Orig.Addr().String()
+		}
+		c.all[to], run[to] = true, true
+	}
+	if !stopped {
+		c.runs = append(c.runs, run)
+	}
+}
+
+// differ says that one of the runs that nobody stopped lacks what another run did.
+func (c *comparison) differ() bool {
+	return slices.ContainsFunc(c.runs, func(run map[destination]bool) bool { return len(run) < len(c.all) })
 }
 
 // held reports whether a run was refused something that would pass now.

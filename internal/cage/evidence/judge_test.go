@@ -141,6 +141,9 @@ func TestJudgeForAudit(t *testing.T) {
 		"free":         {spec, Evidence{Runs: []Run{free}}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceClean},
 		"both":         {spec, Evidence{Runs: []Run{stopped, free}}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceClean},
 		"different":    {spec, Evidence{Runs: []Run{{Conns: []event.Conn{tls("b.example", nil)}}, free}}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceMissing},
+		"more of late": {spec, Evidence{Runs: []Run{{}, free}}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceMissing},
+		"less of late": {spec, Evidence{Runs: []Run{free, {}}}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceMissing},
+		"only stopped": {spec, Evidence{Runs: []Run{stopped, {}}}, "audited tls a.example:443 not-allowed [cached]", event.EvidenceMissing},
 		"not private":  {open, Evidence{Runs: []Run{free}}, "audited tls a.example:443 not-allowed [cached]", event.EvidenceClean},
 		"doubt counts": {spec, Evidence{Runs: []Run{free}, Doubt: "x"}, "audited tls a.example:443 not-allowed [private cached]", event.EvidenceMissing},
 	} {
