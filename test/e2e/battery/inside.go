@@ -62,6 +62,9 @@ func privileged(ctx context.Context, r *Run, cage *lab.Cage, scripts []string) (
 		output.WriteString(res.out)
 		errs = append(errs, res.err)
 	}
+	together, err := joined(cage.PID)
+	errs = append(errs, err)
+	output.WriteString(together)
 	after, _, err := cageState(cage.PID)
 	switch changed := changes(before, after); {
 	case err != nil:
