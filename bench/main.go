@@ -91,7 +91,7 @@ func outside(ctx context.Context, dir string) ([]figure.Row, error) {
 		return nil, nil
 	}
 	cage := filepath.Join(dir, "cage")
-	build := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", cage, "./bench/cage")
+	build := exec.CommandContext(ctx, "go", "build", "-o", cage, "./bench/cage")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the cage: %w: %s", err, out)
 	}

@@ -131,14 +131,20 @@ func notSYN() match {
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: []byte{syn}})
 }
 
-// noReversePath is true when the way back to the source is not the interface
-// that the packet came in by.
-func noReversePath() match {
+// reversePath compares the way back to the source with nothing: that is what it
+// is when it is not the interface that the packet came in by.
+func reversePath(op expr.CmpOp) match {
 	return match{
 		&expr.Fib{Register: reg, FlagSADDR: true, FlagIIF: true, ResultOIF: true},
-		equal(make([]byte, 4)),
+		&expr.Cmp{Op: op, Register: reg, Data: make([]byte, 4)},
 	}
 }
+
+// going is true for a packet of a TCP connection that both sides have spoken
+// in: its first one has passed all rules, or there would be no answer. It is
+// what the chains begin with that need no more than that, for its price is paid
+// by every packet.
+func going() match { return append(proto(unix.IPPROTO_TCP), ctState(expr.CtStateBitESTABLISHED)...) }
 
 func (b *builder) count(name string) match {
 	return match{&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: name}}

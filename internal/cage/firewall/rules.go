@@ -122,6 +122,9 @@ func neighbours(rule func(...match)) {
 func (b *builder) source() {
 	rule := b.chain("source", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -300, nftables.ChainPolicyAccept)
 	b.notSteps(rule)
+	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6} { // most packets by far
+		rule(proto(unix.IPPROTO_TCP), saddr(net, expr.CmpOpEq), reversePath(expr.CmpOpNeq), accept())
+	}
 	for _, typ := range []byte{mldQuery, mldReport, mldDone, routerSolicit, mldReport2} {
 		rule(icmp6(typ), b.count("noise"), drop())
 	}
@@ -130,13 +133,14 @@ func (b *builder) source() {
 	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6} {
 		rule(saddr(net, expr.CmpOpNeq), b.count("spoofed"), b.log(LogSpoofed), drop())
 	}
-	rule(noReversePath(), b.count("spoofed"), b.log(LogSpoofed), drop())
+	rule(reversePath(expr.CmpOpEq), b.count("spoofed"), b.log(LogSpoofed), drop())
 }
 
 // state drops TCP outside of a connection and questions beyond any use, and
 // names foreign DNS before the redirection hides where it was meant to go.
 func (b *builder) state() {
 	rule := b.chain("state", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -150, nftables.ChainPolicyAccept)
+	rule(going(), accept())
 	b.notSteps(rule)
 	rule(proto(unix.IPPROTO_TCP), ctState(expr.CtStateBitINVALID), b.count("invalid"), drop())
 	rule(notSYN(), ctState(expr.CtStateBitNEW), b.count("invalid"), drop())
@@ -179,6 +183,7 @@ func (b *builder) offers(f func(to netip.Prefix, proto byte, port uint16)) {
 // a packet without a route never gets there.
 func (b *builder) refuse() {
 	rule := b.chain("refuse", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, priorityRefuse, nftables.ChainPolicyAccept)
+	rule(going(), accept())
 	b.notSteps(rule)
 	neighbours(rule)
 	rule(ctDNAT(), accept())
@@ -195,6 +200,7 @@ func (b *builder) refuse() {
 // input lets steps reach the two listeners, and the uplinks answer us.
 func (b *builder) input() {
 	rule := b.chain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, 0, nftables.ChainPolicyDrop)
+	rule(going(), accept())
 	rule(iif("lo"), accept())
 	neighbours(rule)
 	up := b.inUplinks(expr.MetaKeyIIFNAME, false)
@@ -238,6 +244,10 @@ func (b *builder) redirectBuilder() {
 // packet still names the interface that it would have left by.
 func (b *builder) output() {
 	rule := b.chain("output", nftables.ChainTypeFilter, nftables.ChainHookOutput, 0, nftables.ChainPolicyDrop)
+	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6} { // most packets by far: to origins, to steps
+		rule(mark(b.Mark), daddr(net, expr.CmpOpNeq), b.inUplinks(expr.MetaKeyOIFNAME, false), accept())
+		rule(daddr(net, expr.CmpOpEq), going(), b.inUplinks(expr.MetaKeyOIFNAME, true), accept())
+	}
 	b.offers(func(to netip.Prefix, p byte, port uint16) {
 		rule(daddr(to, expr.CmpOpEq), dport(p, port), accept())
 	})
