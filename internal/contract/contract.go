@@ -55,6 +55,9 @@ const (
 	FlagBuild = "--build"
 )
 
+// ApartPrefix begins the cgroup of steps that a build has for itself.
+const ApartPrefix = "buildcage-apart-"
+
 // GitDir is where git looks for programs of its own. The commands below are in
 // it: the multi-call binary again.
 const (

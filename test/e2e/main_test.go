@@ -190,6 +190,7 @@ type report struct {
 		Verdict     string   `json:"verdict"`
 		Reason      string   `json:"reason"`
 		Detail      []string `json:"detail"`
+		Flags       []string `json:"flags"`
 		Rule        string   `json:"rule"`
 		Connections int      `json:"connections"`
 		BytesUp     int64    `json:"bytes_up"`

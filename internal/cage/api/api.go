@@ -6,6 +6,7 @@
 //   - only services that a client of BuildKit needs are forwarded;
 //   - calls that ask for entitlements, the host's network, devices or a cgroup
 //     of their own are refused and recorded;
+//   - a build that must not share its steps asks its frontend for steps of its own;
 //   - nobody speaks of a build that came in by another door, where there are several;
 //   - every build that passes is announced, so that its vertices can be watched.
 package api
@@ -42,6 +43,9 @@ type Server struct {
 	// Explain adds to the message of a build that failed since, "" for nothing;
 	// nil: nobody does.
 	Explain func(since time.Time, message string) string
+	// Apart names the steps of a build that shall have none in common with others
+	// that go on, "" for one that may; nil: all may.
+	Apart func(ref string) string
 	// Owns says whether the clients of this door may speak of a build; nil: of any.
 	Owns func(ref string) bool
 	// Trace is the trace id, as hex, that everything from this door gets, whatever

@@ -27,8 +27,9 @@ import (
 // daemon is a gRPC server with BuildKit's API; it counts what reaches it.
 type daemon struct {
 	control.UnimplementedControlServer
-	mu     sync.Mutex
-	solved []string
+	mu      sync.Mutex
+	solved  []string
+	options []map[string]string // of frontends
 
 	watched chan string // refs whose status was asked for
 	last    metadata.MD // of a solve
@@ -53,6 +54,7 @@ func (d *daemon) Solve(ctx context.Context, r *control.SolveRequest) (*control.S
 	defer d.mu.Unlock()
 	d.last, _ = metadata.FromIncomingContext(ctx)
 	d.solved = append(d.solved, r.Ref)
+	d.options = append(d.options, r.FrontendAttrs)
 	if r.Ref == "fails" {
 		return nil, status.Error(codes.FailedPrecondition, "as asked")
 	}
@@ -77,7 +79,10 @@ type bridge struct {
 	*daemon
 }
 
-func (b bridge) Solve(context.Context, *gateway.SolveRequest) (*gateway.SolveResponse, error) {
+func (b bridge) Solve(_ context.Context, r *gateway.SolveRequest) (*gateway.SolveResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.options = append(b.options, r.FrontendOpt)
 	return &gateway.SolveResponse{}, nil
 }
 

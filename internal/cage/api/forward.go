@@ -110,7 +110,19 @@ func (c *call) judge(life, ctx context.Context, f *frame) error {
 	if verdict.ref != "" && c.server.Solving != nil {
 		c.server.Solving(verdict.ref)
 	}
-	return nil
+	return c.apart(cmp.Or(verdict.ref, buildOf(ctx)), f)
+}
+
+// apart changes the request of a build that must not share its steps.
+func (c *call) apart(ref string, f *frame) error {
+	if ref == "" || c.server.Apart == nil {
+		return nil
+	}
+	name := c.server.Apart(ref)
+	if name == "" {
+		return nil
+	}
+	return f.mark(c.method, name)
 }
 
 // explained adds to the error of a build what the cage knows of it.

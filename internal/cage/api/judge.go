@@ -180,7 +180,7 @@ func judgeAttrs(attrs map[string]string) *Refusal {
 			if v != "" && v != "default" && v != "sandbox" && v != "none" {
 				return &Refusal{Reason: event.EntitlementDenied, Detail: "network mode " + v + " for the whole build"}
 			}
-		case "cgroup-parent":
+		case markKey:
 			if v != "" {
 				return &Refusal{Reason: event.InvalidOption, Detail: "cgroup parent " + v}
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/buildcage/buildcage/internal/cage/control"
+	"github.com/buildcage/buildcage/internal/contract"
 )
 
 // prepare checks the bundle's configuration, rewrites it and says what starts.
@@ -153,7 +154,7 @@ func check(spec *specs.Spec, state string) (netns string, err error) {
 		return "", refusef("its configuration is not complete")
 	case spec.Hooks != nil && !emptyHooks(spec.Hooks):
 		return "", refusef("it brings hooks, which run outside of it")
-	case spec.Linux.CgroupsPath != "" && filepath.Dir(spec.Linux.CgroupsPath) != cgroupParent:
+	case spec.Linux.CgroupsPath != "" && !ownCgroup(filepath.Dir(spec.Linux.CgroupsPath)):
 		return "", refusef("it asks for the cgroup %q", spec.Linux.CgroupsPath)
 	}
 	if netns, err = namespaces(spec.Linux.Namespaces, state); err != nil {
@@ -165,6 +166,14 @@ func check(spec *specs.Spec, state string) (netns string, err error) {
 // cgroupParent is where BuildKit puts steps that don't ask for another place; a
 // frontend may ask.
 const cgroupParent = "/buildkit"
+
+// ownCgroup also knows where the front door has put the steps of a build that
+// has them for itself.
+func ownCgroup(parent string) bool {
+	mark, apart := strings.CutPrefix(strings.TrimSuffix(parent, cgroupParent), "/"+contract.ApartPrefix)
+	return parent == cgroupParent ||
+		strings.HasSuffix(parent, cgroupParent) && apart && mark != "" && strings.Trim(mark, "0123456789abcdef") == ""
+}
 
 func emptyHooks(h *specs.Hooks) bool {
 	b, err := json.Marshal(h)

@@ -119,6 +119,14 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
+func TestStepsApart(t *testing.T) {
+	own := spec("/var/lib/x")
+	own.Linux.CgroupsPath = "/buildcage-apart-0123456789abcdef/buildkit/abc"
+	if _, err := prepare(write(t, own), "/var/lib/x"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	state := "/var/lib/x"
 	network := func(s *specs.Spec) *specs.LinuxNamespace { return &s.Linux.Namespaces[4] }
@@ -140,9 +148,12 @@ func TestRefused(t *testing.T) {
 		"all of the cage": func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "none", Source: "/", Options: []string{"rbind"}})
 		},
-		"another cgroup": func(s *specs.Spec) { s.Linux.CgroupsPath = "/system/buildkit/abc" },
-		"a slice":        func(s *specs.Spec) { s.Linux.CgroupsPath = "system.slice:abc" },
-		"no linux":       func(s *specs.Spec) { s.Linux = nil },
+		"another cgroup":  func(s *specs.Spec) { s.Linux.CgroupsPath = "/system/buildkit/abc" },
+		"a cgroup apart":  func(s *specs.Spec) { s.Linux.CgroupsPath = "/buildcage-apart-0a/x/buildkit/abc" },
+		"all apart":       func(s *specs.Spec) { s.Linux.CgroupsPath = "/buildcage-apart-/buildkit/abc" },
+		"beside buildkit": func(s *specs.Spec) { s.Linux.CgroupsPath = "/buildcage-apart-0a/abc" },
+		"a slice":         func(s *specs.Spec) { s.Linux.CgroupsPath = "system.slice:abc" },
+		"no linux":        func(s *specs.Spec) { s.Linux = nil },
 	} {
 		s := spec(state)
 		change(s)

@@ -60,6 +60,7 @@ type parts struct {
 	sealed      atomic.Bool
 	registry    registry
 	vertices    vertices
+	apart       apart
 	sources     sources
 	turned      turned
 	notices     notice.Board

@@ -100,7 +100,9 @@ func (p *parts) door(t *tenant.Tenant) *api.Server {
 				Step: event.BuilderStep, Verdict: event.Blocked, Reason: r.Reason, Detail: event.Escape(r.Detail),
 			}})
 		},
+		Apart: p.apart.mark,
 		Solving: func(ref string) {
+			p.apart.enter(ref, t.Policy.Digest())
 			done, idle := p.vertices.watching.enter(t), func() {}
 			if t == p.house {
 				idle = p.activity.enter()
@@ -108,6 +110,7 @@ func (p *parts) door(t *tenant.Tenant) *api.Server {
 			go func() {
 				defer idle()
 				defer done()
+				defer p.apart.leave(ref)
 				p.watchBuild(p.doors.life, p.doors.cc, t, ref)
 			}()
 		},
