@@ -23,21 +23,28 @@ func (b *build) again(ctx context.Context, result *runner.Result, run func(conte
 		b.note(fmt.Sprintf("%s from the cache can't be vouched for, and standard input can't be read again: build with --no-cache", count(len(steps))))
 		return result, nil
 	}
-	flag, values := afresh(steps)
-	if b.buildx.On("no-cache") || b.buildx.Flags().Lookup(flag) == nil { // a result that another build made a moment ago, or bake
-		flag, values = "no-cache", []string{"true"}
-	}
+	flag, values := b.afresh(steps)
 	for _, v := range values {
 		if err := b.buildx.Flags().Set(flag, v); err != nil {
 			return nil, fmt.Errorf("setting --%s: %w", flag, err)
 		}
 	}
-	why := "can't be vouched for: building again with --%s=%s (--strict-cache=false does not)"
-	if b.mode == policy.Audit {
-		why = "were not seen to the end: building again with --%s=%s (--cache does not)"
-	}
-	b.note(count(len(steps)) + " from the cache " + fmt.Sprintf(why, flag, strings.Join(values, ",")))
+	why, unless := b.why(steps)
+	b.note(fmt.Sprintf("%s from the cache %s: building again with --%s=%s (%s)", count(len(steps)), why, flag, strings.Join(values, ","), unless))
 	return run(ctx), nil
+}
+
+// why says why steps from the cache are built again, and what would take them.
+func (b *build) why(steps []*event.Step) (why, unless string) {
+	if b.mode == policy.Audit {
+		return "were not seen to the end", "--cache does not"
+	}
+	for _, s := range steps {
+		if s.Evidence != nil && s.Evidence.Verdict == event.EvidenceViolates {
+			return "once did what the policy refuses", "--strict-cache=false does not; buildcage prune --all forgets it, and the cache"
+		}
+	}
+	return "can't be vouched for", "--strict-cache=false does not"
 }
 
 func count(steps int) string {
@@ -81,8 +88,15 @@ func named(stage string) bool {
 	return strings.Trim(strings.TrimPrefix(stage, "stage-"), "0123456789") != "" && !strings.ContainsAny(stage, ", ")
 }
 
-// afresh is the narrowest flag that makes the steps run.
-func afresh(steps []*event.Step) (flag string, values []string) {
+// afresh is the narrowest flag that makes the steps run in a second build. One
+// that had --no-cache got a result that another build made a moment ago.
+func (b *build) afresh(steps []*event.Step) (flag string, values []string) {
+	if b.buildx.Flags().Lookup("no-cache-filter") == nil { // bake, which reads its own --no-cache only once
+		return "set", []string{"*.no-cache=true"}
+	}
+	if b.buildx.On("no-cache") {
+		return "no-cache", []string{"true"}
+	}
 	for _, s := range steps {
 		if !named(s.Stage) {
 			return "no-cache", []string{"true"}

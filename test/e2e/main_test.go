@@ -231,7 +231,7 @@ func run(t *testing.T, dir string, args ...string) result {
 	defer cancel()
 	file := filepath.Join(t.TempDir(), "report.json")
 	switch args[0] {
-	case "build", "audit":
+	case "build", "audit", "bake":
 		args = append([]string{args[0], "--report", "text", "--report", "json=" + file, "--progress", "plain"}, args[1:]...)
 	}
 	cmd := exec.CommandContext(ctx, binary, args...)
