@@ -124,6 +124,9 @@ func (l *line) exchange(out *http.Request) (r *http.Response, silent bool, err e
 		}
 		if r.StatusCode >= 200 || r.StatusCode == http.StatusSwitchingProtocols {
 			l.limit.N = math.MaxInt64
+			if r.ContentLength > 0 && out.Method != http.MethodHead {
+				r.Body = &span{l, r.ContentLength}
+			}
 			return r, false, nil
 		}
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -99,6 +100,10 @@ func (x *exchange) copyBody(ev *event.Conn, r *http.Response, chunked bool) bool
 	chunk, _ := chunks.Get().(*[chunkHead + chunkSize + 2]byte)
 	defer chunks.Put(chunk)
 	buf := chunk[:]
+	var much *bulk
+	if s, ok := r.Body.(*span); ok && !chunked && s.left > chunkSize {
+		much = x.newBulk(s)
+	}
 	for {
 		n, err := r.Body.Read(buf[chunkHead : chunkHead+chunkSize])
 		if n > 0 {
@@ -111,7 +116,13 @@ func (x *exchange) copyBody(ev *event.Conn, r *http.Response, chunked bool) bool
 				return false
 			}
 		}
-		if err == io.EOF {
+		if n == chunkSize && much != nil {
+			if err = much.run(); much.lost {
+				ev.Detail = "client closed"
+				return false
+			}
+		}
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
