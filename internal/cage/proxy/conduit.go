@@ -160,7 +160,7 @@ func (c *conduit) finish(hard bool) {
 		if hard {
 			_ = unix.SetsockoptLinger(e.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // it is broken already
 		}
-		unix.Close(e.fd)
+		closeNow(e.fd)
 		c.lanes[i].drop(c.on.pipes)
 	}
 	c.on.remove(c)

@@ -92,7 +92,7 @@ var errBudget = errors.New("upload budget")
 func (c *conduit) greet() *broke {
 	origin := &c.ends[originEnd]
 	for c.sent < len(c.hello) && origin.writable {
-		n, err := again(func() (int, error) { return unix.Write(origin.fd, c.hello[c.sent:]) })
+		n, err := writeNow(origin.fd, c.hello[c.sent:])
 		if errors.Is(err, unix.EAGAIN) {
 			origin.writable = false
 			return nil
@@ -140,7 +140,7 @@ func (c *conduit) direction(r *relay, from int) (more bool, bad *broke) {
 			src.done = true
 			l.drop(r.pipes)
 			if !dst.done { // else both are closed now
-				_ = unix.Shutdown(dst.fd, unix.SHUT_WR) // its own direction tells what is wrong with it
+				shut(dst.fd, unix.SHUT_WR)
 			}
 			return false, nil
 		case n == 0:

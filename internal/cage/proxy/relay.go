@@ -83,7 +83,7 @@ func (r *relay) add(c *conduit) error {
 	}
 	for side, e := range c.ends {
 		event := r.event(c, side)
-		if err := unix.EpollCtl(r.poll, unix.EPOLL_CTL_ADD, e.fd, &event); err != nil {
+		if err := watch(r.poll, e.fd, &event); err != nil {
 			return fmt.Errorf("adding to a relay: %w", err)
 		}
 	}
@@ -124,9 +124,9 @@ func (r *relay) remove(c *conduit) {
 // makes Go's poller call again.
 func (r *relay) turn() {
 	for {
-		n, err := unix.EpollWait(r.poll, r.events[:], 0)
+		n, err := polled(r.poll, r.events[:])
 		if err != nil {
-			n = 0
+			n = 0 // closed
 		}
 		for _, e := range r.events[:n] {
 			if c := r.whose(e); c != nil && c.ready(r, int(e.Fd&1), e.Events) {
@@ -144,7 +144,7 @@ func (r *relay) turn() {
 			runtime.Gosched()
 			continue
 		}
-		if n < len(r.events) && !errors.Is(err, unix.EINTR) {
+		if n < len(r.events) {
 			return
 		}
 	}

@@ -112,12 +112,12 @@ func (l *lane) fill(r *relay, src *socket) (n int, err error) {
 		l.bulk = l.held
 	}
 	if l.bulk {
-		n, err = splice(src.fd, l.pipe.w, pipeSize)
+		n, err = spliceNow(src.fd, l.pipe.w, pipeSize)
 		l.bulk, l.n = n >= bufSize, n
 	}
 	if !l.bulk && n == 0 && err == nil { // splice ends at an urgent byte, too, read only at the end
 		l.drop(r.pipes)
-		n, err = again(func() (int, error) { return unix.Read(src.fd, r.scratch[:]) })
+		n, err = readNow(src.fd, r.scratch[:])
 		l.bulk = n == bufSize
 	}
 	switch {
@@ -138,7 +138,7 @@ func (l *lane) forward(r *relay, dst *socket, n int) error {
 	sent := 0
 	if dst.writable {
 		var err error
-		if sent, err = again(func() (int, error) { return unix.Write(dst.fd, r.scratch[:n]) }); err != nil && !errors.Is(err, unix.EAGAIN) {
+		if sent, err = writeNow(dst.fd, r.scratch[:n]); err != nil && !errors.Is(err, unix.EAGAIN) {
 			return err
 		}
 	}
@@ -168,9 +168,9 @@ func (l *lane) flush(dst *socket) error {
 
 func (l *lane) give(fd int) (int, error) {
 	if l.held {
-		return splice(l.pipe.r, fd, l.n)
+		return spliceNow(l.pipe.r, fd, l.n)
 	}
-	n, err := again(func() (int, error) { return unix.Write(fd, l.buf[l.off:l.off+l.n]) })
+	n, err := writeNow(fd, l.buf[l.off:l.off+l.n])
 	l.off += n
 	return n, err
 }
@@ -184,21 +184,4 @@ func (l *lane) drop(p *pipes) {
 		laneBuffers.Put(l.buf)
 	}
 	l.held, l.buf = false, nil
-}
-
-func splice(from, to, size int) (int, error) {
-	return again(func() (int, error) {
-		n, err := unix.Splice(from, nil, to, nil, size, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-		return int(n), err
-	})
-}
-
-// again repeats what a signal interrupted.
-func again(f func() (int, error)) (int, error) {
-	for {
-		n, err := f()
-		if !errors.Is(err, unix.EINTR) {
-			return max(n, 0), err
-		}
-	}
 }

@@ -1,0 +1,63 @@
+package proxy
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The system calls of connections on a relay, and of those on their way there.
+// None of them waits, so Go's scheduler is not told of them: it would take one
+// that moves a megabyte for one that waits, and wake other threads to look after
+// that. They return ready errors and allocate nothing.
+
+func readNow(fd int, b []byte) (int, error) {
+	return call(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
+}
+
+func writeNow(fd int, b []byte) (int, error) {
+	return call(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
+}
+
+// spliceNow moves up to size bytes; one of the two is a pipe.
+func spliceNow(from, to, size int) (int, error) {
+	return call(unix.SYS_SPLICE, from, 0, uintptr(to), 0, uintptr(size), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+}
+
+// polled are the events that there are already.
+func polled(epoll int, events []unix.EpollEvent) (int, error) {
+	return call(unix.SYS_EPOLL_PWAIT, epoll, uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
+}
+
+func watch(epoll, fd int, event *unix.EpollEvent) error {
+	_, err := call(unix.SYS_EPOLL_CTL, epoll, unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(event)), 0, 0)
+	return err
+}
+
+// shut ends one direction of a socket.
+func shut(fd, how int) {
+	_, _ = call(unix.SYS_SHUTDOWN, fd, uintptr(how), 0, 0, 0, 0) // the other direction tells what is wrong with it
+}
+
+// closeNow closes a descriptor that was not told to linger.
+func closeNow(fd int) {
+	_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) // it is gone in any case
+}
+
+// call repeats what a signal interrupted.
+//
+//go:uintptrescapes
+func call(number uintptr, fd int, a, b, c, d, e uintptr) (int, error) {
+	for {
+		n, _, errno := unix.RawSyscall6(number, uintptr(fd), a, b, c, d, e)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return 0, unix.EAGAIN
+		default:
+			return 0, errno
+		}
+	}
+}
