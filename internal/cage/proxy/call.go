@@ -19,6 +19,16 @@ func writeNow(fd int, b []byte) (int, error) {
 	return call(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
 }
 
+// sendNow writes to a socket; last says that its end follows, and what is
+// written may wait for that.
+func sendNow(fd int, b []byte, last bool) (int, error) {
+	flags := uintptr(unix.MSG_NOSIGNAL)
+	if last {
+		flags |= unix.MSG_MORE
+	}
+	return call(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+}
+
 // spliceNow moves up to size bytes; one of the two is a pipe.
 func spliceNow(from, to, size int) (int, error) {
 	return call(unix.SYS_SPLICE, from, 0, uintptr(to), 0, uintptr(size), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)

@@ -148,7 +148,7 @@ func (c *conduit) direction(r *relay, from int) (more bool, bad *broke) {
 		case !c.count(from, n):
 			return false, &broke{clientEnd, errBudget}
 		}
-		if err := l.forward(r, dst, n); err != nil {
+		if err := l.forward(r, src, dst, n); err != nil {
 			return false, &broke{1 - from, err}
 		}
 	}

@@ -131,14 +131,14 @@ func (l *lane) fill(r *relay, src *socket) (n int, err error) {
 }
 
 // forward sends what fill has put into the relay's scratch.
-func (l *lane) forward(r *relay, dst *socket, n int) error {
+func (l *lane) forward(r *relay, src, dst *socket, n int) error {
 	if l.held {
 		return nil
 	}
 	sent := 0
 	if dst.writable {
 		var err error
-		if sent, err = writeNow(dst.fd, r.scratch[:n]); err != nil && !errors.Is(err, unix.EAGAIN) {
+		if sent, err = sendNow(dst.fd, r.scratch[:n], src.ended); err != nil && !errors.Is(err, unix.EAGAIN) {
 			return err
 		}
 	}

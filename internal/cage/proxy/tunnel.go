@@ -35,9 +35,9 @@ func (c *session) tunnel(ev *event.Conn, name string) {
 func (c *session) begin(name string) (upstream.Begun, error) {
 	c.proxied = c.Dialer.Proxied(orDefault(name, c.orig.Addr().String()), c.orig.Port())
 	if name == "" {
-		return c.Dialer.BeginAddr(c.ctx, c.orig)
+		return c.Dialer.BeginAddr(c.ctx, c.orig, len(c.hello) > 0)
 	}
-	return c.Dialer.Begin(c.ctx, name, c.orig.Port(), c.private)
+	return c.Dialer.Begin(c.ctx, name, c.orig.Port(), len(c.hello) > 0, c.private)
 }
 
 func (c *session) dial(name string) (*net.TCPConn, error) {

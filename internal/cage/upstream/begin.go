@@ -22,8 +22,9 @@ type Begun struct {
 
 // Begin is Dial for a caller that waits for the connection itself, which saves
 // most of what a dial costs. Where a name has several addresses it is Dial:
-// they are tried one after the other.
-func (d *Dialer) Begin(ctx context.Context, name string, port uint16, private func(netip.Addr) bool) (Begun, error) {
+// they are tried one after the other. eager says that the caller sends something
+// as soon as it is connected.
+func (d *Dialer) Begin(ctx context.Context, name string, port uint16, eager bool, private func(netip.Addr) bool) (Begun, error) {
 	if d.Proxied(name, port) {
 		return begun(d.connect(ctx, name, port))
 	}
@@ -32,7 +33,7 @@ func (d *Dialer) Begin(ctx context.Context, name string, port uint16, private fu
 		return Begun{}, err
 	}
 	if len(passed) == 1 {
-		return d.begin(netip.AddrPortFrom(passed[0], port))
+		return d.begin(netip.AddrPortFrom(passed[0], port), eager)
 	}
 	return begun(d.race(ctx, interleave(passed), port))
 }
@@ -50,17 +51,17 @@ func begun(conn *net.TCPConn, err error) (Begun, error) {
 }
 
 // BeginAddr is DialAddr in the same way.
-func (d *Dialer) BeginAddr(ctx context.Context, to netip.AddrPort) (Begun, error) {
+func (d *Dialer) BeginAddr(ctx context.Context, to netip.AddrPort, eager bool) (Begun, error) {
 	if _, refused := d.pass([]netip.Addr{to.Addr()}, func(netip.Addr) bool { return true }); refused != nil {
 		return Begun{}, refused
 	}
 	if d.Proxied(to.Addr().String(), to.Port()) {
 		return begun(d.connect(ctx, to.Addr().String(), to.Port()))
 	}
-	return d.begin(to)
+	return d.begin(to, eager)
 }
 
-func (d *Dialer) begin(to netip.AddrPort) (Begun, error) {
+func (d *Dialer) begin(to netip.AddrPort, eager bool) (Begun, error) {
 	family, addr := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(to.Port())})
 	if to.Addr().Is4() {
 		addr.(*unix.SockaddrInet4).Addr = to.Addr().As4()
@@ -72,6 +73,9 @@ func (d *Dialer) begin(to netip.AddrPort) (Begun, error) {
 		return Begun{}, Failed(to, os.NewSyscallError("socket", err))
 	}
 	err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if err == nil && eager { // the last packet of the handshake goes with what follows
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	}
 	if err == nil && d.Mark != 0 {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, d.Mark)
 	}

@@ -54,7 +54,7 @@ func TestBegin(t *testing.T) {
 
 func begunTo(t *testing.T, d *Dialer, port uint16) error {
 	t.Helper()
-	b, err := d.Begin(t.Context(), "a.example.com", port, nil)
+	b, err := d.Begin(t.Context(), "a.example.com", port, true, nil)
 	if err != nil {
 		return err
 	}
@@ -72,14 +72,14 @@ func begunTo(t *testing.T, d *Dialer, port uint16) error {
 func TestBeginIsGuarded(t *testing.T) {
 	d := dialerTo(policy.Forbidden, "192.0.2.1")
 	var refused *GuardError
-	if _, err := d.Begin(t.Context(), "a.example.com", 1, func(netip.Addr) bool { return true }); !errors.As(err, &refused) {
+	if _, err := d.Begin(t.Context(), "a.example.com", 1, true, func(netip.Addr) bool { return true }); !errors.As(err, &refused) {
 		t.Errorf("by name: %v", err)
 	}
-	if _, err := d.BeginAddr(t.Context(), netip.MustParseAddrPort("192.0.2.1:1")); !errors.As(err, &refused) {
+	if _, err := d.BeginAddr(t.Context(), netip.MustParseAddrPort("192.0.2.1:1"), false); !errors.As(err, &refused) {
 		t.Errorf("by address: %v", err)
 	}
 	var nothing *NameError
-	if _, err := dialerTo(policy.Public).Begin(t.Context(), "a.example.com", 1, nil); !errors.As(err, &nothing) {
+	if _, err := dialerTo(policy.Public).Begin(t.Context(), "a.example.com", 1, false, nil); !errors.As(err, &nothing) {
 		t.Errorf("no address: %v", err)
 	}
 }
@@ -92,7 +92,7 @@ func TestBeginSeveral(t *testing.T) {
 	}
 	defer l.Close()
 	to := l.Addr().(*net.TCPAddr).AddrPort()
-	b, err := dialerTo(policy.Public, "127.0.0.2", "127.0.0.3").Begin(t.Context(), "a.example.com", to.Port(), nil)
+	b, err := dialerTo(policy.Public, "127.0.0.2", "127.0.0.3").Begin(t.Context(), "a.example.com", to.Port(), true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
