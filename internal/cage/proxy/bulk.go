@@ -87,7 +87,7 @@ func (b *bulk) take(fd uintptr) bool {
 		return true
 	}
 	b.pipe = p
-	b.n, b.err = splice(int(fd), p.w, int(min(pipeSize, b.span.left)))
+	b.n, b.err = spliceNow(int(fd), p.w, int(min(pipeSize, b.span.left)))
 	if b.n == 0 {
 		b.x.pipes.put(p, true)
 	}
@@ -102,7 +102,7 @@ func (b *bulk) take(fd uintptr) bool {
 func (b *bulk) give(fd uintptr) bool {
 	b.err = nil
 	for b.n > 0 {
-		n, err := splice(b.pipe.r, int(fd), b.n)
+		n, err := spliceNow(b.pipe.r, int(fd), b.n)
 		if errors.Is(err, unix.EAGAIN) {
 			return false
 		}
