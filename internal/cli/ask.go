@@ -210,10 +210,14 @@ func (a *asker) below(q contract.Question) []string {
 			lines = append(lines, "to "+string(part))
 		}
 	}
-	in := "in RUN " + event.Clean(q.Command)
+	in := "in "
 	if q.Stage != "" {
-		in = "in stage " + event.Clean(q.Stage) + ", RUN " + event.Clean(q.Command)
+		in += "stage " + event.Clean(q.Stage) + ", "
 	}
+	if q.Secret {
+		in += "with a secret, "
+	}
+	in += "RUN " + event.Clean(q.Command)
 	by := "by a process that is not known"
 	if q.Process != "" {
 		by = "by " + event.Clean(q.Process)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,9 @@ func TestAskerGone(t *testing.T) {
 // Nothing that a step says reaches the terminal raw, and on a narrow one all of
 // a name can still be read.
 func TestAskerText(t *testing.T) {
+	if lines := newDesk(80).below(contract.Question{Stage: "deps", Command: "npm ci", Secret: true}); !slices.Contains(lines, "in stage deps, with a secret, RUN npm ci") {
+		t.Errorf("no word of the secret: %q", lines)
+	}
 	name := "registry.example.com." + strings.Repeat("a", 60) + ".collector.example.com:443"
 	q := contract.Question{To: name, Command: "a\x1b[2J\n", Stage: "\u202e", Process: "\x9b", List: "x\r", Rule: "\a"}
 	for _, width := range []int{20, 40, 80, 200} {

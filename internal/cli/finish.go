@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/buildcage/buildcage/internal/buildx"
+	"github.com/buildcage/buildcage/internal/policy"
 	"github.com/buildcage/buildcage/internal/report"
 	"github.com/buildcage/buildcage/internal/runner"
 )
@@ -42,6 +43,9 @@ func (b *build) finishAs(result *runner.Result, file string, lines map[string]in
 		b.tell(err)
 		code = max(code, exitCage)
 	}
+	if tip := b.tip(r); tip != "" {
+		b.note(tip)
+	}
 	if r.Outcome == report.Clean || r.Outcome == report.Refused {
 		if err := b.writeAllowlist(in); err != nil {
 			b.tell(err)
@@ -59,6 +63,16 @@ func (b *build) finishAs(result *runner.Result, file string, lines map[string]in
 		return exitError(code)
 	}
 	return nil
+}
+
+// tip is for who builds before there is a policy.
+func (b *build) tip(r *report.Report) string {
+	rules := b.policy.spec.Rules
+	given := len(rules.HTTPS) + len(rules.HTTP) + len(rules.TCP) + len(rules.IP)
+	if b.mode != policy.Restrict || b.policy.path != "" || given > 0 || r.Totals.Refusals == 0 {
+		return ""
+	}
+	return "without a buildcage.yaml nothing is allowed; buildcage audit --write buildcage.yaml --per-step, with the same arguments, learns one"
 }
 
 // tellBuild shows the build's failure as buildx does, then in our two lines.

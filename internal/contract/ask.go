@@ -25,6 +25,7 @@ type Question struct {
 	Stage   string `json:"stage,omitempty"`
 	Command string `json:"command,omitempty"`
 	Process string `json:"process,omitempty"`
+	Secret  bool   `json:"secret,omitempty"` // the step has one
 	// To is host:port; List and Rule would allow it.
 	To   string `json:"to,omitempty"`
 	List string `json:"list,omitempty"`

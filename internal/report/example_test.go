@@ -17,12 +17,14 @@ func example() scenario {
 		Evidence: &event.Evidence{Verdict: event.EvidenceClean, At: epoch.Add(-30 * time.Hour), Runs: 1}}}
 	base := event.Record{Source: &event.Source{Ref: "FROM node:22", Host: "registry-1.docker.io", Down: 50 << 20,
 		Hosts: []string{"auth.docker.io:443", "registry-1.docker.io:443"}}}
+	npm := step("s2", "npm ci --omit=dev", "deps", 12)
+	npm.Step.Secrets = []string{"/run/secrets/npm_token"}
 	return scenario{
 		input: Input{Mode: "restrict", Config: "buildcage.yaml", Dockerfile: "Dockerfile", File: "Dockerfile"},
 		records: join(
 			step("s1", "apt-get update && apt-get install -y curl", "base", 4),
 			asked("s1", "packages.example.com", "A", "AAAA"), http("s1", "packages.example.com", event.Allowed, 14, 1<<20), ended("s1", 0),
-			step("s2", "npm ci --omit=dev", "deps", 12),
+			npm,
 			asked("s2", "registry.example.com", "A"), tls("s2", "registry.example.com", event.Allowed, 92_000, 41<<20),
 			asked("s2", "collector.example.net", "A"), tls("s2", "collector.example.net", event.Blocked, 0, 0), tls("s2", "collector.example.net", event.Blocked, 0, 0),
 			ip, expected, asked("s2", "probe.example.org", "A"), ended("s2", 0), cached, base),

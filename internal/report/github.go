@@ -56,13 +56,15 @@ func (a *annotations) collect() {
 			a.command(levelNotice, step, "refused, as expected", text)
 			continue
 		}
+		text += "."
 		if s := sentence(i.reason); s != "" {
-			text += ". " + s
+			text += " " + s
 		}
+		text += a.secret(step)
 		a.command(levelError, step, "refused "+i.what, text)
 	}
 	for _, u := range r.Uploads {
-		a.command(levelWarning, u.Step, "upload", fmt.Sprintf("%s sent %s to %s and got %s back", a.title(u.Step, 80), size(u.Up), address(u.Host, u.Port), size(u.Down)))
+		a.command(levelWarning, u.Step, "upload", fmt.Sprintf("%s sent %s to %s and got %s back.", a.title(u.Step, 80), size(u.Up), address(u.Host, u.Port), size(u.Down))+a.secret(u.Step))
 	}
 	if n := max(r.Totals.DNSOnly, len(r.DNSOnly)); len(r.DNSOnly) > 0 {
 		q := r.DNSOnly[0]

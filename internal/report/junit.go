@@ -129,6 +129,9 @@ func (j *junit) refusal(i *item, step string) junitCase {
 	if s := sentence(i.reason); s != "" && !i.expected {
 		lines = append(lines, s)
 	}
+	if s := j.secret(step); s != "" {
+		lines = append(lines, strings.TrimSpace(s))
+	}
 	for _, note := range i.notes {
 		lines = append(lines, inert(note))
 	}

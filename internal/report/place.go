@@ -133,6 +133,9 @@ func whereabouts(s *Step) string {
 	if s.Stage != "" {
 		parts = append(parts, "stage "+s.Stage)
 	}
+	if len(s.Secrets) > 0 {
+		parts = append(parts, "with a secret")
+	}
 	return inert(strings.Join(parts, ", "))
 }
 

@@ -66,7 +66,7 @@ func (s *sarif) collect() {
 		}
 	}
 	for _, u := range s.report.Uploads {
-		text := fmt.Sprintf("%s sent %s to %s and got %s back.", s.title(u.Step, maxWidth), size(u.Up), address(u.Host, u.Port), size(u.Down))
+		text := fmt.Sprintf("%s sent %s to %s and got %s back.", s.title(u.Step, maxWidth), size(u.Up), address(u.Host, u.Port), size(u.Down)) + s.secret(u.Step)
 		s.add(u.Step, sarifResult{
 			RuleID: "upload", Level: "warning", Message: sarifText{text},
 			Fingerprints: fingerprint("upload", s.title(u.Step, maxWidth), address(u.Host, u.Port)),
@@ -80,6 +80,7 @@ func (s *sarif) refusal(i *item, step string) sarifResult {
 		rule = "refused"
 	}
 	text := fmt.Sprintf("%s was refused %s (%s): %s.", s.title(step, maxWidth), i.what, protocol(i.protocol), i.because())
+	text += s.secret(step)
 	for _, p := range i.by {
 		text += " By " + processLine(p, maxWidth) + "."
 	}

@@ -158,6 +158,8 @@ func scenarios() map[string]scenario {
 		hostile = append(hostile, asked("s1", fmt.Sprintf("%040x.%d.exfil.example", i*7919, i), "A")...)
 	}
 	hostile = join(hostile, ended("s1", 0))
+	over := tls("s2", "publish.example.com", event.Blocked, 1<<20, 0) // that much went on before the rest was refused
+	over.Conn.Reason = event.UploadBudget
 	evil := "\x1b[2J\x1b]8;;x\a\r\n✓ ok \u202e::error::x ##[error]pwn ##vso[x]\x9b1m"
 	return map[string]scenario{
 		"example": example(),
@@ -168,7 +170,8 @@ func scenarios() map[string]scenario {
 		"uploads": {input: restrict, records: join(npm,
 			tls("s2", "registry.example.com", event.Allowed, 70_000, 41<<20), // requests
 			tls("s2", "files.example.com", event.Allowed, 3<<20, 9000), tls("s2", "files.example.com", event.Allowed, 1<<20, 1000),
-			tls("s2", "backup.example.com", event.Allowed, 12<<20, 80<<20), tls("s2", "short.example.com", event.Allowed, 64<<10-1, 0), ended("s2", 0),
+			tls("s2", "backup.example.com", event.Allowed, 12<<20, 80<<20), tls("s2", "short.example.com", event.Allowed, 64<<10-1, 0),
+			tls("s2", "collector.example.net", event.Blocked, 20<<20, 0), over, ended("s2", 0),
 			step("s3", "make publish", "publish", 20), tls("s3", "files.example.com", event.Allowed, 64<<10, 64<<10-1), ended("s3", 0))},
 		"entries": {input: entries, records: join(npm, tls("s2", "collector.example.net", event.Blocked, 0, 0), ended("s2", 0),
 			step("s3", "make", "", 20), tls("s3", "pypi.org", event.Blocked, 0, 0), ended("s3", 0),

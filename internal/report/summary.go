@@ -161,14 +161,36 @@ func (s *summary) at(id string) string {
 	return fmt.Sprintf("%s:%d", middle(inert(fileOf(st)), 24), st.Line)
 }
 
-// place is at and the stage.
+// hasSecret reports whether a step has a secret or an agent of ssh, which is
+// what it would be worth to send out.
+func (s *summary) hasSecret(id string) bool {
+	st := s.steps[id]
+	return st != nil && len(st.Secrets) > 0
+}
+
+// secret is a sentence about that.
+func (s *summary) secret(id string) string {
+	if !s.hasSecret(id) {
+		return ""
+	}
+	return " The step has a secret."
+}
+
+// place is at, the stage, and whether there is a secret.
 func (s *summary) place(id string) string {
 	var where []string
 	if at := s.at(id); at != "" {
 		where = append(where, at)
 	}
+	room := 20
+	if s.hasSecret(id) {
+		room = 12
+	}
 	if st := s.steps[id]; st != nil && st.Stage != "" {
-		where = append(where, "stage "+end(inert(st.Stage), 20))
+		where = append(where, "stage "+end(inert(st.Stage), room))
+	}
+	if s.hasSecret(id) {
+		where = append(where, "with a secret")
 	}
 	return strings.Join(where, ", ")
 }

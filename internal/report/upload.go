@@ -33,8 +33,10 @@ type uploadKey struct {
 	port                 uint16
 }
 
+// sent counts what went on to a destination. Of what was refused nothing did,
+// but for what fitted into the budget of the step.
 func (s *sums) sent(host string, c *event.Conn) {
-	if c.Up == 0 && c.Down == 0 {
+	if c.Up == 0 && c.Down == 0 || c.Verdict == event.Blocked && c.Reason != event.UploadBudget {
 		return
 	}
 	u := s.sends.at(uploadKey{host, c.Protocol, c.Step, c.Port})

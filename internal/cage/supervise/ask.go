@@ -33,7 +33,7 @@ func (p *parts) ask(ctx context.Context, st *step.Step, t policy.Target, ev *eve
 		escape := func(s string) string { return event.EscapeMax(s, longestAsked) }
 		return contract.Question{
 			Step: st.ID, Stage: escape(st.Stage), Command: escape(st.Command),
-			Process: notice.Process(ev.Process), To: escape(t.String()), List: string(list), Rule: escape(rule),
+			Process: notice.Process(ev.Process), Secret: len(st.Secrets) > 0, To: escape(t.String()), List: string(list), Rule: escape(rule),
 		}
 	})
 	// Who came meanwhile was not asked.
