@@ -190,11 +190,14 @@ func (t *tightener) list(s *section, l policy.List, changes map[string][]string)
 			rules = append(rules, r)
 		}
 	}
-	credit := make([][]string, len(rules))
+	credit, matched := make([][]string, len(rules)), make([]bool, len(rules))
 	for _, target := range s.uses {
 		list, exact := policy.Suggest(target)
 		if list != l {
 			continue
+		}
+		for i, r := range rules {
+			matched[i] = matched[i] || r.Match(target)
 		}
 		at := slices.IndexFunc(rules, func(r *policy.Rule) bool { return r.Exact() && r.Match(target) })
 		if at < 0 {
@@ -210,6 +213,8 @@ func (t *tightener) list(s *section, l policy.List, changes map[string][]string)
 		case len(credit[i]) == 0 && covered(rules, i, credit):
 			t.change(s, r, "another rule covers it", nil, changes)
 		case s.doubt:
+		case len(credit[i]) == 0 && matched[i]:
+			t.change(s, r, "other rules allow all that runs used it for", nil, changes)
 		case len(credit[i]) == 0:
 			t.change(s, r, "no run used it", nil, changes)
 		case r.Exact():

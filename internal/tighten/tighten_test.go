@@ -64,6 +64,26 @@ func TestPropose(t *testing.T) {
 	}
 }
 
+// What is said of a rule is true of it: one that matched is not one that nothing used.
+func TestWhy(t *testing.T) {
+	const text = "version: 1\nallowed_https_rules: ['*.test', a.test, '**.example', b.example, b.example:443]\n"
+	p, err := Propose("f", []byte(text), []*report.Report{reached(one("x"), "1 a.test:443 tls", "1 b.example:443 tls")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, c := range p.Changes {
+		got[c.Rule] = c.Why
+	}
+	want := map[string]string{
+		"*.test": "other rules allow all that runs used it for", "**.example": "other rules allow all that runs used it for",
+		"b.example:443": "another rule covers it",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // all are the rules of a file, section by section; https before tcp before ip.
 func all(t *testing.T, text []byte) (rules []string) {
 	t.Helper()
