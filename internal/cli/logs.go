@@ -61,16 +61,20 @@ func (s *stays) logs(ctx context.Context, cage *docker.Staying, follow, asJSON b
 	}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 2*event.MaxRecord)
+	var last uint64
 	for lines.Scan() {
 		if silent != nil {
 			silent.Reset(quiet)
 		}
+		var record event.Record
+		err := json.Unmarshal(lines.Bytes(), &record)
+		if err == nil {
+			s.missing(last, record.Seq)
+			last = record.Seq
+		}
 		text := lines.Text()
 		if !asJSON {
-			text = logLine(lines.Bytes())
-		}
-		if text == "" {
-			continue
+			text = logLine(&record, err)
 		}
 		if _, err := fmt.Fprintln(s.streams.out, text); err != nil {
 			return err
@@ -83,13 +87,19 @@ func (s *stays) logs(ctx context.Context, cage *docker.Staying, follow, asJSON b
 	return nil
 }
 
+// missing tells that records are gone: a cage that stays keeps the latest ones.
+func (s *stays) missing(last, next uint64) {
+	if next > last+1 {
+		s.note(fmt.Sprintf("%d earlier records are gone: the cage keeps the latest", next-last-1))
+	}
+}
+
 // logLine is a record for a person. Everything in it may be hostile.
-func logLine(raw []byte) string {
-	var r event.Record
-	if err := json.Unmarshal(raw, &r); err != nil {
+func logLine(r *event.Record, err error) string {
+	if err != nil {
 		return "unreadable record"
 	}
-	return event.Clean(r.Time.Local().Format("15:04:05.000") + "  " + describeRecord(&r))
+	return event.Clean(r.Time.Local().Format("15:04:05.000") + "  " + describeRecord(r))
 }
 
 func describeRecord(r *event.Record) string {

@@ -38,8 +38,8 @@ type Server struct {
 	// Solving is told of the ref of every build just before it is forwarded; nil: nobody is.
 	Solving func(ref string)
 	// Importing is told of the ref of every build that takes results from a
-	// cache elsewhere, before it can; nil: nobody is.
-	Importing func(ref string)
+	// cache elsewhere, before it can, and turns it away with false; nil: nobody is.
+	Importing func(ref string) bool
 	// Explain adds to the message of a build that failed since, "" for nothing;
 	// nil: nobody does.
 	Explain func(since time.Time, message string) string

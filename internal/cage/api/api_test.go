@@ -117,10 +117,11 @@ func newDoor(t *testing.T, options ...func(*Server)) *door {
 		BuildKit: filepath.Join(dir, "buildkitd.sock"),
 		Refused:  func(r Refusal) { d.mu.Lock(); defer d.mu.Unlock(); d.refused = append(d.refused, r) },
 		Solving:  func(ref string) { d.mu.Lock(); defer d.mu.Unlock(); d.solving = append(d.solving, ref) },
-		Importing: func(ref string) {
+		Importing: func(ref string) bool {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			d.importing = append(d.importing, ref)
+			return ref != "one too many"
 		},
 		Explain: func(_ time.Time, message string) string { return "explained " + message },
 	}
@@ -309,7 +310,11 @@ func TestImportsAreAnnounced(t *testing.T) {
 	if _, err := gateway.NewLLBBridgeClient(d.cc).Solve(ctx, req); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(d.importing, " "); got != "attr list frontend" {
+	ctx = metadata.AppendToOutgoingContext(t.Context(), "buildkit-controlapi-buildid", "one too many")
+	if _, err := gateway.NewLLBBridgeClient(d.cc).Solve(ctx, req); status.Code(err) != codes.PermissionDenied || len(d.refused) != 1 || d.refused[0].Reason != event.Overload {
+		t.Errorf("error %v, refused %+v", err, d.refused)
+	}
+	if got := strings.Join(d.importing, " "); got != "attr list frontend one too many" {
 		t.Errorf("announced %q", got)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/buildcage/buildcage/internal/event"
 )
 
 // call is one forwarded RPC.
@@ -104,13 +106,14 @@ func (c *call) judge(life, ctx context.Context, f *frame) error {
 		case <-life.Done():
 		}
 	}
-	if ref := cmp.Or(verdict.ref, buildOf(ctx)); verdict.imports && c.server.Importing != nil {
-		c.server.Importing(ref)
-	}
 	if verdict.ref != "" && c.server.Solving != nil {
 		c.server.Solving(verdict.ref)
 	}
-	return c.apart(cmp.Or(verdict.ref, buildOf(ctx)), f)
+	ref := cmp.Or(verdict.ref, buildOf(ctx))
+	if verdict.imports && c.server.Importing != nil && !c.server.Importing(ref) {
+		return c.server.refuse(Refusal{Method: c.method, Reason: event.Overload, Detail: "too many builds that have not begun import a cache"})
+	}
+	return c.apart(ref, f)
 }
 
 // apart changes the request of a build that must not share its steps.

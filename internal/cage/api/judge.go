@@ -16,7 +16,7 @@ import (
 type Refusal struct {
 	Method string       // gRPC method
 	Ref    string       // of the build, where known
-	Reason event.Reason // entitlement-denied, invalid-mode, invalid-option or invalid-request
+	Reason event.Reason // entitlement-denied, invalid-mode, invalid-option, invalid-request or proxy-overload
 	Detail string       // what was asked for; may hold hostile text
 }
 

@@ -6,6 +6,9 @@
 // does; the first sighting of anything is written at once. Repeats are folded
 // (see ledger). A record that can't be written ends the journal: the cage must
 // go down with it, because traffic without a record must not happen.
+//
+// A rolling journal is for a record that never ends: it forgets its oldest half
+// when it is full (see roll).
 package journal
 
 import (
@@ -34,9 +37,10 @@ type Journal struct {
 	stop   chan struct{}
 
 	mu      sync.Mutex
-	file    *os.File
+	file    *os.File       // of the last segment
 	encoder *event.Encoder // numbers the records and keeps the totals
-	size    int64          // bytes of whole records in the file
+	size    int64          // bytes of whole records so far
+	kept    []segment      // one, unless the journal rolls
 	index   []int64        // offset of every indexStride-th record
 	lost    int64
 	ledger  *ledger
@@ -46,22 +50,36 @@ type Journal struct {
 }
 
 // New creates the file at path, or empties it, and starts a journal in it.
-func New(path string, clock Clock) (*Journal, error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+func New(path string, clock Clock) (*Journal, error) { return start(path, clock, shipped) }
+
+// Rolling is New for a record that has no end in sight. It has more than one
+// file, all of whose names begin with path.
+func Rolling(path string, clock Clock) (*Journal, error) { return start(path, clock, rolling) }
+
+func start(path string, clock Clock, l limits) (*Journal, error) {
+	file, err := create(path)
 	if err != nil {
-		return nil, fmt.Errorf("creating the journal: %w", err)
+		return nil, err
 	}
 	if clock.Now == nil {
 		clock.Now = time.Now
 	}
 	j := &Journal{
-		path: path, now: clock.Now, file: file,
+		path: path, now: clock.Now, file: file, kept: []segment{{path: path, first: 1}},
 		failed: make(chan error, 1), stop: make(chan struct{}),
-		ledger: newLedger(shipped),
+		ledger: newLedger(l),
 	}
 	j.encoder = event.NewEncoder(appender{j}, clock.Now)
 	go j.run(clock.Tick)
 	return j, nil
+}
+
+func create(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("creating the journal: %w", err)
+	}
+	return file, nil
 }
 
 // Failed delivers the error that ended the journal, at most once. A sealed
@@ -82,14 +100,12 @@ func (j *Journal) Add(r event.Record) {
 	if r.Time.IsZero() {
 		r.Time = j.now()
 	}
-	k, ok := keyOf(r)
-	if !ok {
+	if k, ok := keyOf(r); !ok {
 		j.plain(r)
-		return
-	}
-	if j.ledger.sight(k, sumOf(r), j.size) {
+	} else if j.ledger.sight(k, sumOf(r), j.used()) {
 		j.ledger.charge(k.class, j.write(r))
 	}
+	j.roll()
 }
 
 // Lost adds n to the packets that the kernel could not hand to the logger.
@@ -146,6 +162,7 @@ func (j *Journal) Flush() {
 	}
 	now := j.now()
 	j.flush(func(f *fold) bool { return !now.Before(f.due) })
+	j.roll()
 }
 
 // plain writes a record that never folds. What a step repeated stands before
@@ -162,7 +179,7 @@ func (j *Journal) plain(r event.Record) {
 // flush writes the pending folds that are due.
 func (j *Journal) flush(due func(*fold) bool) {
 	now := j.now()
-	j.ledger.flush(due, now, func() int64 { return j.size }, func(f *fold) int {
+	j.ledger.flush(due, now, j.used, func(f *fold) int {
 		return j.write(f.record())
 	})
 }

@@ -7,9 +7,15 @@ type limits struct {
 	sightings int   // of one key that are written one by one
 	keys      int   // remembered at a time
 	bytes     int64 // of the file; only overflow records go on after it
+	share     int64 // of that for one class; 0: what there is room for
+	roll      bool  // begin another file instead of getting full
 }
 
 var shipped = limits{sightings: 32, keys: 40_000, bytes: 48 << 20}
+
+// rolling has two files of half the size at most. A step has ten classes, so
+// all that it does takes less than one of them.
+var rolling = limits{sightings: 32, keys: 40_000, bytes: 24 << 20, share: 1 << 20, roll: true}
 
 // ledger decides which records are written and which are counted.
 //
@@ -60,7 +66,7 @@ func (l *ledger) sight(k key, s sum, size int64) bool {
 // room says whether a may have another record in a file of size, when it may
 // hold one part-th of what is free.
 func (l *ledger) room(a *account, size, part int64) bool {
-	return a.bytes < (l.bytes-size)/part
+	return a.bytes < (l.bytes-size)/part && (l.share == 0 || a.bytes < l.share)
 }
 
 func (l *ledger) charge(c class, n int) { l.account(c).bytes += int64(n) }

@@ -149,7 +149,7 @@ func (s *Server) resolve(r *dns.Msg, q dns.Question, name, step string, rec even
 	if !ok {
 		// Not SERVFAIL, on which some resolvers ask again.
 		r.Rcode, rec.Reason = dns.RcodeRefused, event.Overload
-		explain(r, "too many names in one build step")
+		explain(r, s.Pool.shortage())
 		return rec
 	}
 	if q.Qtype == dns.TypeA {

@@ -175,19 +175,35 @@ func TestUnknownStep(t *testing.T) {
 	}
 }
 
+// A step that has asked for too many names, and a cage that has no addresses
+// left, refuse new ones at once, say which it was, and record it. Names that are
+// known go on.
 func TestExhausted(t *testing.T) {
-	s := server()
-	s.Pool.PerStep = 1
-	who := asker{step: "s1"}
-	asked(t, s, packed(t, query("a.example.com.", dns.TypeA)), who)
-	m := query("b.example.com.", dns.TypeAAAA)
-	m.SetEdns0(1232, true)
-	got, rec := asked(t, s, packed(t, m), who)
-	if got != "REFUSED" || rec.Reason != event.Overload {
-		t.Errorf("answer %q, record %+v", got, rec)
-	}
-	if got, _ := asked(t, s, packed(t, query("a.example.com.", dns.TypeA)), who); got != "NOERROR 198.18.0.2" {
-		t.Errorf("known name: answer %q", got)
+	for want, set := range map[string]func(*Pool){
+		"too many names in one build step": func(p *Pool) { p.PerStep = 1 },
+		"the cage has no addresses left for new names; it has them again when nobody builds in it": func(p *Pool) { p.Size = 1 },
+	} {
+		s := server()
+		set(s.Pool)
+		who := asker{step: "s1"}
+		asked(t, s, packed(t, query("a.example.com.", dns.TypeA)), who)
+		m := query("b.example.com.", dns.TypeAAAA)
+		m.SetEdns0(1232, true)
+		got, rec := asked(t, s, packed(t, m), who)
+		if got != "REFUSED" || rec.Reason != event.Overload || rec.Name != "b.example.com" {
+			t.Errorf("answer %q, record %+v", got, rec)
+		}
+		reply := new(dns.Msg)
+		said, _ := s.answer(packed(t, m), who, false)
+		if err := reply.Unpack(said); err != nil {
+			t.Fatal(err)
+		}
+		if opt := reply.IsEdns0(); opt == nil || len(opt.Option) != 1 || opt.Option[0].(*dns.EDNS0_EDE).ExtraText != want {
+			t.Errorf("the reply says %v, want %q", opt, want)
+		}
+		if got, _ := asked(t, s, packed(t, query("a.example.com.", dns.TypeA)), who); got != "NOERROR 198.18.0.2" {
+			t.Errorf("known name: answer %q", got)
+		}
 	}
 }
 

@@ -56,20 +56,34 @@ func (p *Pool) Assign(step, name string) (v4, v6 netip.Addr, ok bool) {
 	return v4, v6, true
 }
 
+// shortage says who has no more to give.
+func (p *Pool) shortage() string {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if len(p.names) >= p.size() {
+		return "the cage has no addresses left for new names; it has them again when nobody builds in it"
+	}
+	return "too many names in one build step"
+}
+
+func (p *Pool) size() int {
+	if p.Size <= 0 || p.Size > slots {
+		return slots
+	}
+	return p.Size
+}
+
 func (p *Pool) add(step, name string) (slot int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if slot, ok := p.byName[name]; ok {
 		return slot, true
 	}
-	size, perStep := p.Size, p.PerStep
-	if size <= 0 || size > slots {
-		size = slots
-	}
+	perStep := p.PerStep
 	if perStep <= 0 {
 		perStep = stepNames
 	}
-	if len(p.names) >= size || p.taken[step] >= perStep {
+	if len(p.names) >= p.size() || p.taken[step] >= perStep {
 		return 0, false
 	}
 	if p.byName == nil {
@@ -88,11 +102,7 @@ func (p *Pool) add(step, name string) (slot int, ok bool) {
 func (p *Pool) Renew() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	size := p.Size
-	if size <= 0 || size > slots {
-		size = slots
-	}
-	if len(p.names) <= size/2 {
+	if len(p.names) <= p.size()/2 {
 		return false
 	}
 	p.byName, p.names, p.taken = nil, nil, nil

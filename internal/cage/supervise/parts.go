@@ -123,12 +123,19 @@ func (p *parts) network(context.Context, context.Context) (_ down, err error) {
 }
 
 func (p *parts) openJournal(_, life context.Context) (down, error) {
-	return nil, p.openRecord(life, p.house, contract.JournalFile, p.config.CLI)
+	open := journal.New
+	if p.config.Linger { // for weeks, perhaps, and nobody waits for its end
+		open = journal.Rolling
+	}
+	return nil, p.openRecord(life, p.house, open, contract.JournalFile, p.config.CLI)
 }
 
+// opener of a journal at a path.
+type opener func(path string, clock journal.Clock) (*journal.Journal, error)
+
 // openRecord starts the record of a tenant.
-func (p *parts) openRecord(life context.Context, t *tenant.Tenant, path, cli string) (err error) {
-	if t.Journal, err = journal.New(path, journal.Clock{}); err != nil {
+func (p *parts) openRecord(life context.Context, t *tenant.Tenant, open opener, path, cli string) (err error) {
+	if t.Journal, err = open(path, journal.Clock{}); err != nil {
 		return err
 	}
 	go func() {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/buildcage/buildcage/internal/cage/asking"
 	"github.com/buildcage/buildcage/internal/cage/control"
+	"github.com/buildcage/buildcage/internal/cage/journal"
 	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/cage/tenant"
 	"github.com/buildcage/buildcage/internal/contract"
@@ -103,7 +104,7 @@ func (p *parts) admit(l *lease, cli string) error {
 	if counts, err := p.firewall.Counts(); err == nil {
 		l.lost = counts.Logged() - min(counts.Logged(), p.packets.Received()) + counts.Flooded
 	}
-	if err := p.openRecord(p.doors.life, l.Tenant, l.record(), cli); err != nil {
+	if err := p.openRecord(p.doors.life, l.Tenant, journal.New, l.record(), cli); err != nil {
 		return err
 	}
 	listener, err := control.Listen(filepath.Join(contract.BuildsDir, l.token+".sock"))

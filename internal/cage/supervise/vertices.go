@@ -102,6 +102,7 @@ func (p *parts) door(t *tenant.Tenant) *api.Server {
 		},
 		Apart: p.apart.mark,
 		Solving: func(ref string) {
+			p.vertices.table.Begin(ref)
 			p.apart.enter(ref, t.Policy.Digest())
 			done, idle := p.vertices.watching.enter(t), func() {}
 			if t == p.house {

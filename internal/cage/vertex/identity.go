@@ -15,8 +15,11 @@ import (
 func (t *Table) Identity(v Vertex) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	known := make(map[string]string)
-	return t.build(v.Build).identity(v, known)
+	b := t.builds[v.Build]
+	if b == nil {
+		b = new(build) // nothing is known of its ancestors
+	}
+	return b.identity(v, make(map[string]string))
 }
 
 func (b *build) identity(v Vertex, known map[string]string) string {

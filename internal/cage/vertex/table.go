@@ -8,7 +8,9 @@ import (
 )
 
 // Table holds the vertices and spans of the cage. The zero value is ready.
-// Memory is bounded: the oldest spans and completed builds are forgotten first.
+// Memory is bounded: the oldest spans and completed builds are forgotten first,
+// and a build is known from its beginning to its end, not because somebody
+// speaks of it.
 type Table struct {
 	mu      sync.Mutex
 	builds  map[string]*build
@@ -16,6 +18,7 @@ type Table struct {
 	spans   map[string]string // span id → vertex digest
 	spanAge []string
 	waiting map[string][]chan string
+	early   []early // imports of builds that have not begun, oldest first
 }
 
 type build struct {
@@ -25,10 +28,32 @@ type build struct {
 	pushed   map[string]string // image, by the digest of the vertex that pushes it
 }
 
+// early is a build that says where it takes results from before it begins:
+// BuildKit lets a frontend's call wait for its build, for three seconds.
+type early struct {
+	ref  string
+	when time.Time
+}
+
 const (
 	maxBuilds = 256
 	maxSpans  = 16384
+	maxEarly  = 256
+	// earlyTime is how long such a build has to begin.
+	earlyTime = time.Minute
 )
+
+// Begin lets a build in; Done ends it.
+func (t *Table) Begin(ref string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.build(ref)
+	b.done = false
+	if i := slices.IndexFunc(t.early, func(e early) bool { return e.ref == ref }); i >= 0 {
+		b.imports = true
+		t.early = slices.Delete(t.early, i, i+1)
+	}
+}
 
 // Observe stores what is known of v now and returns what was known before.
 func (t *Table) Observe(v Vertex) (before Vertex, known bool) {
@@ -61,18 +86,35 @@ func (t *Table) build(ref string) *build {
 	return b
 }
 
-// Imports notes that the build takes results from a cache elsewhere.
-func (t *Table) Imports(ref string) {
+// Imports notes that the build takes results from a cache elsewhere. It reports
+// false when there is no room for one more build that has not begun: the call
+// that says so must not pass.
+func (t *Table) Imports(ref string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.build(ref).imports = true
+	if b := t.builds[ref]; b != nil {
+		b.imports = true
+		return true
+	}
+	now := time.Now()
+	t.early = slices.DeleteFunc(t.early, func(e early) bool { return now.Sub(e.when) > earlyTime })
+	if slices.ContainsFunc(t.early, func(e early) bool { return e.ref == ref }) {
+		return true
+	}
+	if len(t.early) >= maxEarly {
+		return false
+	}
+	t.early = append(t.early, early{ref, now})
+	return true
 }
 
-// Importing reports whether the build takes results from a cache elsewhere.
+// Importing reports whether the build takes results from a cache elsewhere, or
+// may: who is not known any more does.
 func (t *Table) Importing(ref string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.build(ref).imports
+	b := t.builds[ref]
+	return b == nil || b.imports
 }
 
 // push notes what a vertex pushes; the status of a vertex does not say.
@@ -89,14 +131,19 @@ func (t *Table) push(ref, digest, image string) {
 func (t *Table) pushes(ref, digest string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.build(ref).pushed[digest]
+	if b := t.builds[ref]; b != nil {
+		return b.pushed[digest]
+	}
+	return ""
 }
 
 // Done says that the build has ended; its vertices may be forgotten.
 func (t *Table) Done(ref string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.build(ref).done = true
+	if b := t.builds[ref]; b != nil {
+		b.done = true
+	}
 }
 
 // Pending returns the vertices that have not completed, of all builds that go

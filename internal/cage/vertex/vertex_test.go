@@ -111,6 +111,50 @@ func TestTableIsBounded(t *testing.T) {
 	}
 }
 
+// Whoever speaks of builds that never begin, or asks about them, leaves nothing
+// behind, and what was said of one that does begin holds.
+func TestUnbegunBuilds(t *testing.T) {
+	var table Table
+	if !table.Imports("coming") {
+		t.Fatal("no room for the first")
+	}
+	refused := 0
+	for i := range maxEarly + 10 {
+		ref := fmt.Sprint(i)
+		table.Importing(ref)
+		table.Identity(Vertex{Build: ref, Digest: "a"})
+		table.pushes(ref, "a")
+		table.Done(ref)
+		if !table.Imports(ref) {
+			refused++
+		}
+		table.Imports(ref) // again
+	}
+	if len(table.builds) > 0 || len(table.order) > 0 || len(table.early) > maxEarly || refused != 11 {
+		t.Errorf("%d builds and %d early ones are kept, %d refused", len(table.builds), len(table.early), refused)
+	}
+	table.Begin("coming")
+	table.Begin("plain")
+	table.Begin("late")
+	if !table.Imports("late") {
+		t.Error("a build that goes on has to wait for room")
+	}
+	if !table.Importing("coming") || table.Importing("plain") || !table.Importing("late") || !table.Importing("unknown") {
+		t.Error("who imports is not known")
+	}
+	for _, ref := range []string{"coming", "plain", "late"} {
+		table.Done(ref)
+	}
+	table.Imports("the last")
+	table.early[0].when = time.Now().Add(-2 * earlyTime)
+	if !table.Imports("next") || table.Imports("one more") {
+		t.Error("room that nobody came for is not given again, or twice")
+	}
+	if going := table.Going(); len(going) > 0 {
+		t.Errorf("%v go on", going)
+	}
+}
+
 func TestIdentity(t *testing.T) {
 	graph := func(session, stage, base, run string) (*Table, Vertex) {
 		var table Table
