@@ -209,6 +209,7 @@ func (p *parts) seal(ctx context.Context, reason string) error {
 		return nil
 	}
 	err := p.evict(ctx, reason)
+	trimmed := p.trim(ctx)
 	p.stopServing()
 	p.listeners.Wait()
 	drain, cancel := context.WithTimeout(ctx, drainGrace)
@@ -225,5 +226,6 @@ func (p *parts) seal(ctx context.Context, reason string) error {
 	} else {
 		reason, err = "failed: "+oneLine(countErr.Error()), errors.Join(err, fmt.Errorf("ending the record: %w", countErr))
 	}
+	<-trimmed
 	return errors.Join(err, p.house.Journal.Seal(reason))
 }
