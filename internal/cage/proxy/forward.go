@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"maps"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
@@ -56,6 +58,10 @@ func (h *head) upgrades() bool {
 // forward issues the request anew and relays the response. It reports whether
 // the connection can take another request.
 func (x *exchange) forward(ev *event.Conn, h *head, t policy.Target) bool {
+	if h.plain() {
+		return x.askPlainly(ev, h, t)
+	}
+	x.patience(time.Time{})
 	in, err := http.ReadRequest(x.br)
 	if err != nil {
 		return x.refuse(ev, badRequest(err.Error()))
@@ -65,19 +71,25 @@ func (x *exchange) forward(ev *event.Conn, h *head, t policy.Target) bool {
 	}
 	body := &body{x: x, from: in.Body, done: make(chan struct{}), more: in.Header.Get("Expect") != ""}
 	response, err := x.roundTrip(ev, h, t, in, x.outgoing(in, h, t, body))
-	if err == nil && ev.Dialled.IsValid() {
-		x.dialled(ev, ev.Dialled)
-	}
 	if err != nil {
 		return x.unanswered(ev, body, err)
 	}
-	defer response.Body.Close()
-	defer x.settle(response) // before Close, which would read to the end
-	if response.StatusCode == http.StatusSwitchingProtocols {
-		return x.upgraded(ev, h, response)
+	if ev.Dialled.IsValid() {
+		x.dialled(ev, ev.Dialled)
 	}
-	keep := x.respond(ev, in, response)
-	keep = body.drained() && keep
+	return x.serve(ev, h, response, body)
+}
+
+// serve relays a response that net/http has read. body is that of the request;
+// nil: it has none.
+func (x *exchange) serve(ev *event.Conn, h *head, r *http.Response, body *body) bool {
+	defer r.Body.Close()
+	defer func() { x.settle(r.Close) }() // before Close, which would read to the end
+	if r.StatusCode == http.StatusSwitchingProtocols {
+		return x.upgraded(ev, h, r)
+	}
+	keep := x.respond(ev, h, r)
+	keep = (body == nil || body.drained()) && keep
 	x.end(ev)
 	x.finish(ev)
 	if !keep {
@@ -90,13 +102,23 @@ func (x *exchange) forward(ev *event.Conn, h *head, t policy.Target) bool {
 // There is one connection to an origin at a time; see connFiles.
 func (x *exchange) roundTrip(ev *event.Conn, h *head, t policy.Target, in, out *http.Request) (*http.Response, error) {
 	if simple(h, in) {
-		if x.last != (policy.Target{}) {
-			x.transport.CloseIdleConnections()
-			x.last = policy.Target{}
+		var b bytes.Buffer
+		if err := out.Write(&b); err != nil {
+			return nil, err
 		}
-		return x.ask(ev, out, t)
+		if err := x.ask(ev, t, b.Bytes()); err != nil {
+			return nil, err
+		}
+		r, err := x.line.response(h.method)
+		if err != nil {
+			x.hangUp()
+		}
+		return r, err
 	}
 	x.hangUp()
+	if x.transport == nil {
+		x.transport = x.newTransport()
+	}
 	if t != x.last {
 		x.transport.CloseIdleConnections()
 		x.last = t
@@ -108,18 +130,25 @@ func (x *exchange) roundTrip(ev *event.Conn, h *head, t policy.Target, in, out *
 	return x.transport.RoundTrip(out.WithContext(httptrace.WithClientTrace(x.ctx, trace)))
 }
 
+// hostFor is the Host that the origin gets: as it was judged, with its port
+// where the client named it.
+func (h *head) hostFor(t policy.Target) string {
+	switch {
+	case t.Protocol == policy.IP:
+		return strings.TrimSuffix(t.String(), ":80")
+	case strings.Contains(h.host, ":"):
+		return t.String()
+	}
+	return t.Name
+}
+
 // outgoing is the request that the origin gets: same method, target, fields
 // and body, with framing of ours and Host as it was judged.
 func (x *exchange) outgoing(in *http.Request, h *head, t policy.Target, b *body) *http.Request {
 	out := &http.Request{
 		Method: h.method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: in.Header, ContentLength: in.ContentLength, Host: t.Name,
+		Header: in.Header, ContentLength: in.ContentLength, Host: h.hostFor(t),
 		URL: &url.URL{Scheme: "http", Host: t.String(), Opaque: h.target},
-	}
-	if t.Protocol == policy.IP {
-		out.Host = strings.TrimSuffix(t.String(), ":80")
-	} else if strings.Contains(h.host, ":") {
-		out.Host = t.String()
 	}
 	_, rest, ok := splitURL(h.target)
 	if ok {
@@ -130,7 +159,7 @@ func (x *exchange) outgoing(in *http.Request, h *head, t policy.Target, b *body)
 		path, query, has := strings.Cut(rest, "?")
 		out.URL.Path, out.URL.RawPath, out.URL.RawQuery, out.URL.ForceQuery = in.URL.Path, path, query, has
 	}
-	h.fields(out.Header)
+	h.adapt(out.Header)
 	out.Body = http.NoBody
 	if in.ContentLength != 0 {
 		out.Body = b
@@ -143,8 +172,8 @@ func (x *exchange) outgoing(in *http.Request, h *head, t policy.Target, b *body)
 	return out
 }
 
-// fields makes the client's header fields those of the request to the origin.
-func (h *head) fields(header http.Header) {
+// adapt makes the client's header fields those of the request to the origin.
+func (h *head) adapt(header http.Header) {
 	trailers := slices.Contains(tokens(header.Get("Te")), "trailers")
 	clean(header, h.connection)
 	if trailers {
@@ -209,6 +238,16 @@ func (x *exchange) unanswered(ev *event.Conn, b *body, err error) bool {
 		return false
 	case b.err != nil:
 		return x.refuse(ev, badRequest("chunk: "+b.err.Error()))
+	}
+	return x.failed(ev, err)
+}
+
+// failed ends a request that the origin did not answer.
+func (x *exchange) failed(ev *event.Conn, err error) bool {
+	if ending(x.ended.Load()) != running {
+		x.end(ev)
+		x.finish(ev)
+		return false
 	}
 	x.blame(ev, err)
 	if ev.Verdict == event.Blocked {

@@ -3,7 +3,7 @@ package proxy
 import (
 	"bytes"
 	"net/http"
-	"strings"
+	"slices"
 
 	"github.com/buildcage/buildcage/internal/event"
 )
@@ -39,58 +39,72 @@ type head struct {
 	host           string // value of the last Host field
 	lengths        int
 	encodings      int
+	agents         int
+	rare           int      // fields that only net/http treats as they want to be
 	upgrade        []string // tokens of all Upgrade fields, lower case
 	connection     []string // tokens of all Connection fields, lower case
+
+	known  string // value of Host in the head before, which most likely is the same
+	bytes  []byte // that were scanned; the reader's
+	fields []field
 }
 
-// scanHead checks every byte of a head.
-func scanHead(b []byte) (*head, *refusal) {
-	h := &head{}
-	lines := bytes.SplitAfter(b, []byte("\n"))
-	for i, line := range lines {
-		text, ok := bytes.CutSuffix(line, []byte("\r\n"))
+// scan checks every byte of a head. What h held before is reused. known is the
+// Host of an earlier request.
+func (h *head) scan(b []byte, known string) *refusal {
+	*h = head{known: known, upgrade: h.upgrade[:0], connection: h.connection[:0], fields: h.fields[:0], bytes: b}
+	for i, start := 0, 0; start < len(b); i++ {
+		end := start + bytes.IndexByte(b[start:], '\n')
+		if end < start+1 || b[end-1] != '\r' {
+			return badRequest("line does not end in CRLF")
+		}
 		switch {
-		case len(line) == 0: // behind the last one
-			continue
-		case !ok:
-			return h, badRequest("line does not end in CRLF")
 		case i == 0:
-			if r := h.requestLine(string(text)); r != nil {
-				return h, r
+			if r := h.requestLine(b[:end-1]); r != nil {
+				return r
 			}
-		case len(text) == 0:
-			return h, h.framing()
+		case end == start+1:
+			return h.framing()
 		case i > maxFields:
-			return h, badRequest("too many header fields")
+			return badRequest("too many header fields")
 		default:
-			if r := h.field(string(text)); r != nil {
-				return h, r
+			if r := h.field(start, end-1); r != nil {
+				return r
 			}
 		}
+		start = end + 1
 	}
-	return h, badRequest("header does not end")
+	return badRequest("header does not end")
 }
 
 // requestLine wants METHOD SP target SP HTTP/1.x and nothing else.
-func (h *head) requestLine(line string) *refusal {
-	parts := strings.Split(line, " ")
-	h.method = parts[0]
-	if len(parts) > 1 {
-		h.target = parts[1]
-	}
-	if len(parts) != 3 {
-		return badRequest("request line is not METHOD target HTTP/1.1")
-	}
+func (h *head) requestLine(line []byte) *refusal {
+	method, rest, two := bytes.Cut(line, []byte(" "))
+	target, version, three := bytes.Cut(rest, []byte(" "))
+	h.method, h.target = methodOf(method), string(target)
+	h10, h11 := string(version) == "HTTP/1.0", string(version) == "HTTP/1.1"
 	switch {
-	case parts[2] != "HTTP/1.1" && parts[2] != "HTTP/1.0":
+	case !two || !three || bytes.IndexByte(version, ' ') >= 0:
+		return badRequest("request line is not METHOD target HTTP/1.1")
+	case !h10 && !h11:
 		return badRequest("version")
 	case !isMethod(h.method):
 		return badRequest("method")
-	case !isTarget(h.target):
+	case !isTarget(target):
 		return badRequest("illegal character in the target")
 	}
-	h.http10 = parts[2] == "HTTP/1.0"
+	h.http10 = h10
 	return nil
+}
+
+func methodOf(b []byte) string {
+	switch string(b) {
+	case http.MethodGet:
+		return http.MethodGet
+	case http.MethodHead:
+		return http.MethodHead
+	}
+	return string(b)
 }
 
 // isMethod takes no TRACE, which echoes what a request carries and which nobody needs.
@@ -104,48 +118,55 @@ func isMethod(s string) bool {
 }
 
 // isTarget allows printable ASCII without the fragment mark.
-func isTarget(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c > '~' || c == '#' || c == '\\' {
+func isTarget(s []byte) bool {
+	for _, c := range s {
+		if c <= ' ' || c > '~' || c == '#' || c == '\\' {
 			return false
 		}
 	}
-	return s != ""
+	return len(s) > 0
 }
 
 // field checks one header line and notes what decides about the request.
-func (h *head) field(line string) *refusal {
-	name, value, ok := strings.Cut(line, ":")
-	if !ok || !isToken(name) { // a folded line begins with a space, which is no token
-		return badRequest("header field name")
+func (h *head) field(from, to int) *refusal {
+	f, fault := splitField(h.bytes, from, to)
+	if fault != "" {
+		return badRequest(fault)
 	}
-	if !isFieldValue(value) {
-		return badRequest("control character in a header field")
-	}
-	value = strings.Trim(value, " \t")
-	switch key := strings.ToLower(name); key {
-	case "host":
-		h.hosts, h.host = h.hosts+1, value
-	case "content-length":
+	h.fields = append(h.fields, f)
+	value := f.valueOf(h.bytes)
+	switch f.kind {
+	case hostField:
+		h.hosts++
+		if h.host = h.known; string(value) != h.known {
+			h.host = string(value)
+		}
+	case lengthField:
 		h.lengths++
 		if !isLength(value) {
 			return badRequest("te-cl: Content-Length")
 		}
-	case "transfer-encoding":
+	case encodingField:
 		h.encodings++
-		if !strings.EqualFold(value, "chunked") {
+		if !same(value, "chunked") {
 			return badRequest("te-cl: Transfer-Encoding")
 		}
-	case "upgrade":
-		h.upgrade = append(h.upgrade, tokens(value)...)
-	case "connection":
-		h.connection = append(h.connection, tokens(value)...)
-	case "expect":
-		if !strings.EqualFold(value, "100-continue") {
+	case upgradeField:
+		h.upgrade = appendTokens(h.upgrade, value)
+	case connectionField:
+		h.connection = appendTokens(h.connection, value)
+	case expectField:
+		h.rare++
+		if !same(value, "100-continue") {
 			return badRequest("Expect")
 		}
-	case "content_length", "transfer_encoding": // some servers take _ for -
+	case underscoreField:
 		return badRequest("te-cl: underscore in a framing field")
+	case agentField:
+		h.agents++
+	case teField, trailerField, pragmaField:
+		h.rare++
+	case other, hopField:
 	}
 	return nil
 }
@@ -161,39 +182,7 @@ func (h *head) framing() *refusal {
 	return nil
 }
 
-func isLength(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 18
-}
-
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func isFieldValue(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
-}
-
-func tokens(value string) (list []string) {
-	for t := range strings.SplitSeq(strings.ToLower(value), ",") {
-		if t = strings.Trim(t, " \t"); t != "" {
-			list = append(list, t)
-		}
-	}
-	return list
+// closes says that the client wants no other request on the connection.
+func (h *head) closes() bool {
+	return slices.Contains(h.connection, "close") || h.http10 && !slices.Contains(h.connection, "keep-alive")
 }

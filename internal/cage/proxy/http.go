@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/buildcage/buildcage/internal/event"
@@ -20,10 +21,13 @@ import (
 // connection to the same judged destination, and for nothing else.
 type exchange struct {
 	*session
+	*scratch
 	br        *bufio.Reader
-	transport *http.Transport
+	transport *http.Transport // nil: none yet
 	number    int
 	start     mark
+	deadline  time.Time     // of the client's socket, as far as it was set here
+	known     string        // Host of the last request
 	last      policy.Target // that a request went to with transport
 	line      *line         // nil: none
 	whole     bool          // the last response was relayed to its end
@@ -35,21 +39,60 @@ type mark struct {
 	up, down int64
 }
 
+// scratch is what a request needs while it is served. A connection that waits
+// for one holds none.
+type scratch struct {
+	head   head
+	status status
+	span   span
+	out    []byte // what is written next, to either side
+}
+
+// maxScratch is the largest buffer that is kept.
+const maxScratch = 16 << 10
+
+//nolint:gochecknoglobals // a pool is only a cache
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// done gives the scratch of a request back.
+func (x *exchange) done() {
+	s := x.scratch
+	x.scratch = nil
+	if cap(s.out) > maxScratch {
+		s.out = nil
+	}
+	s.head.bytes, s.status.bytes, s.span = nil, nil, span{}
+	scratches.Put(s)
+}
+
 // http serves requests until the client or a refusal ends the connection.
 func (c *session) http() {
 	x := &exchange{session: c}
 	x.br = bufio.NewReaderSize(&prefixed{c}, readSize)
-	x.transport = &http.Transport{
+	defer func() {
+		x.hangUp()
+		if x.transport != nil {
+			x.transport.CloseIdleConnections()
+		}
+	}()
+	for x.await() {
+		x.scratch, _ = scratches.Get().(*scratch)
+		more := x.next()
+		x.done()
+		if !more {
+			return
+		}
+	}
+}
+
+func (x *exchange) newTransport() *http.Transport {
+	return &http.Transport{
 		DialContext:            x.dialHTTP,
 		DisableCompression:     true,
 		MaxIdleConns:           1, // see connFiles
-		IdleConnTimeout:        c.Limits.KeepAlive,
+		IdleConnTimeout:        x.Limits.KeepAlive,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
-	}
-	defer x.transport.CloseIdleConnections()
-	defer x.hangUp()
-	for x.next() {
 	}
 }
 
@@ -59,7 +102,11 @@ type prefixed struct{ *session }
 func (p *prefixed) Read(b []byte) (int, error) {
 	if len(p.hello) > 0 {
 		n := copy(b, p.hello)
-		p.hello = p.hello[n:]
+		if n == len(p.hello) {
+			p.release()
+		} else {
+			p.hello = p.hello[n:]
+		}
 		return n, nil
 	}
 	n, err := p.client.Read(b)
@@ -69,16 +116,13 @@ func (p *prefixed) Read(b []byte) (int, error) {
 
 // next serves one request and reports whether another may follow.
 func (x *exchange) next() bool {
-	x.number++
-	if !x.await() {
-		return false
-	}
 	ev := x.event(policy.HTTP)
 	ev.Request = x.number
-	br, bytes, err := readHead(x.br)
+	br, bytes, err := readHead(x.br, x.hurry)
 	x.br = br
-	x.client.SetReadDeadline(time.Time{})
-	h, refused := scanHead(bytes)
+	h := &x.head
+	refused := h.scan(bytes, x.known)
+	x.known = h.host
 	ev.Method, ev.Path = event.EscapeMax(h.method, 64), pathOf(h.target)
 	switch {
 	case errors.Is(err, errTooLong):
@@ -97,12 +141,32 @@ func (x *exchange) next() bool {
 	return x.judge(ev, h)
 }
 
-// await waits for the first byte of a request. A keep-alive connection that
-// ends here has said all it had to say.
-func (x *exchange) await() bool {
-	x.client.SetReadDeadline(x.began.Add(x.Limits.Hello))
+// patience sets when reading from the client ends; the zero time: never.
+func (x *exchange) patience(until time.Time) {
+	if x.deadline != until {
+		x.deadline = until
+		x.client.SetReadDeadline(until)
+	}
+}
+
+// hurry is called where the rest of a head has to come.
+func (x *exchange) hurry() {
 	if x.number > 1 {
-		x.client.SetReadDeadline(time.Now().Add(x.Limits.KeepAlive))
+		x.patience(x.start.at.Add(x.Limits.Hello))
+	}
+}
+
+// await waits for the first byte of a request. A keep-alive connection that
+// ends here has said all it had to say. Setting a deadline costs as much as
+// scanning a head, so one that is nearly right stays.
+func (x *exchange) await() bool {
+	if x.number++; x.number == 1 {
+		x.patience(x.began.Add(x.Limits.Hello))
+	} else if x.br.Buffered() < 2 {
+		until := time.Now().Add(x.Limits.KeepAlive)
+		if early := until.Sub(x.deadline); early < 0 || early > x.Limits.KeepAlive/16 {
+			x.patience(until)
+		}
 	}
 	err := skipEmptyLine(x.br)
 	if err == nil {
@@ -110,7 +174,6 @@ func (x *exchange) await() bool {
 	}
 	if x.number > 1 {
 		x.start = mark{time.Now(), x.up.Load() - int64(x.br.Buffered()), x.down.Load()}
-		x.client.SetReadDeadline(time.Now().Add(x.Limits.Hello))
 	} else {
 		x.start.at = x.began
 	}

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -31,7 +30,6 @@ type line struct {
 	conn   *net.TCPConn
 	br     *bufio.Reader
 	limit  io.LimitedReader
-	buf    bytes.Buffer
 	forget func() bool // the end of the client's connection
 }
 
@@ -42,9 +40,14 @@ func simple(h *head, in *http.Request) bool {
 		in.ContentLength == 0 && h.encodings == 0 && !h.upgrades() && in.Header.Get("Expect") == ""
 }
 
-// ask sends a simple request to the origin of t and returns the response. One
-// that an idle connection did not answer at all is repeated on a new one.
-func (x *exchange) ask(ev *event.Conn, out *http.Request, t policy.Target) (*http.Response, error) {
+// ask sends a request that can be repeated to the origin of t, whose response
+// has begun when it returns without an error. One that an idle connection did
+// not answer at all is repeated on a new one.
+func (x *exchange) ask(ev *event.Conn, t policy.Target, request []byte) error {
+	if x.last != (policy.Target{}) {
+		x.transport.CloseIdleConnections()
+		x.last = policy.Target{}
+	}
 	if x.line != nil && x.line.to != t {
 		x.hangUp()
 	}
@@ -52,17 +55,17 @@ func (x *exchange) ask(ev *event.Conn, out *http.Request, t policy.Target) (*htt
 		used := x.line != nil
 		if !used {
 			if err := x.call(t); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		ev.Dialled = x.line.addr
-		response, silent, err := x.line.exchange(out)
+		err := x.line.send(request)
 		if err == nil {
-			return response, nil
+			return nil
 		}
 		x.hangUp()
-		if !used || !silent || x.ctx.Err() != nil {
-			return nil, err
+		if !used || x.ctx.Err() != nil {
+			return err
 		}
 	}
 }
@@ -97,40 +100,55 @@ func (x *exchange) hangUp() {
 }
 
 // settle keeps the line after a response where another request can follow on it.
-func (x *exchange) settle(r *http.Response) {
-	if x.line != nil && (!x.whole || r.Close || x.line.br.Buffered() > 0) {
+func (x *exchange) settle(closes bool) {
+	if x.line != nil && (!x.whole || closes || x.line.br.Buffered() > 0) {
 		x.hangUp()
 	}
 }
 
-// exchange sends a request and reads the head of its response. silent says
-// that nothing of one came.
-func (l *line) exchange(out *http.Request) (r *http.Response, silent bool, err error) {
-	l.buf.Reset()
-	if err := out.Write(&l.buf); err != nil {
-		return nil, false, err
-	}
+// send sends a request and waits for the first byte of its response.
+func (l *line) send(request []byte) error {
 	l.limit.N = maxResponseHead
-	if _, err := l.conn.Write(l.buf.Bytes()); err != nil {
-		return nil, true, err
+	if _, err := l.conn.Write(request); err != nil {
+		return err
 	}
-	if _, err := l.br.Peek(1); err != nil {
-		return nil, true, err
+	_, err := l.br.Peek(1)
+	return err
+}
+
+// read reads the head of a response into s, and leaves the bytes where they
+// are. It returns false for one that response has to read.
+func (l *line) read(s *status, method string) bool {
+	for {
+		b, _ := l.br.Peek(l.br.Buffered())
+		fits, more := s.scan(b)
+		if !more {
+			l.limit.N = math.MaxInt64
+			return fits && (s.length >= 0 || bodiless(method, s.code))
+		}
+		if _, err := l.br.Peek(len(b) + 1); err != nil { // also where there is no room
+			return false
+		}
 	}
+}
+
+// response reads the head of a response to a request of the given method.
+func (l *line) response(method string) (*http.Response, error) {
+	l.limit.N = maxResponseHead
 	for range maxInterim + 1 {
-		r, err := http.ReadResponse(l.br, out)
+		r, err := http.ReadResponse(l.br, &http.Request{Method: method})
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		if r.StatusCode >= 200 || r.StatusCode == http.StatusSwitchingProtocols {
 			l.limit.N = math.MaxInt64
-			if r.ContentLength > 0 && out.Method != http.MethodHead {
+			if r.ContentLength > 0 && method != http.MethodHead {
 				r.Body = &span{l, r.ContentLength}
 			}
-			return r, false, nil
+			return r, nil
 		}
 	}
-	return nil, false, errors.New("too many interim responses")
+	return nil, errors.New("too many interim responses")
 }
 
 // inHand is the length of a response's body where all of it has been read from

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/buildcage/buildcage/internal/event"
@@ -99,4 +100,46 @@ func TestResponseBreaksOff(t *testing.T) {
 		t.Errorf("%q is whole", b)
 	}
 	l.want(event.Failed, "http", "allowed.example.com", event.UpstreamError)
+}
+
+// A head is found whatever pieces it comes in, however long it is and however
+// its lines end, without waiting for more than it has.
+func TestResponseHeads(t *testing.T) {
+	for name, text := range map[string]string{
+		"plain":         ok,
+		"long":          "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 5000) + "\r\nContent-Length: 2\r\n\r\nok",
+		"bare newlines": "HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+		"chunked":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, anyPort())
+			o := l.plain(public, func(c net.Conn) {
+				br := bufio.NewReader(c)
+				for piece := 1; ; piece *= 100 {
+					if _, err := http.ReadRequest(br); err != nil {
+						return
+					}
+					for rest := text; rest != ""; rest = rest[min(piece, len(rest)):] {
+						io.WriteString(c, rest[:min(piece, len(rest))])
+					}
+				}
+			})
+			conn := l.named("allowed.example.com", o.port)
+			br := bufio.NewReader(conn)
+			for range 3 {
+				io.WriteString(conn, "GET / HTTP/1.1\r\nHost: allowed.example.com\r\n\r\n")
+				r, err := http.ReadResponse(br, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if b, err := io.ReadAll(r.Body); string(b) != "ok" || err != nil {
+					t.Errorf("%q, %v", b, err)
+				}
+				l.want(event.Allowed, "http", "allowed.example.com", "")
+			}
+			if n := o.conns.Load(); n != 1 {
+				t.Errorf("%d connections to the origin", n)
+			}
+		})
+	}
 }

@@ -5,16 +5,15 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"strings"
 )
 
 // errTooLong is a head above maxHead.
 var errTooLong = errors.New("head above 64 KiB")
 
-// readHead returns the bytes of the next head, which stay in the reader. The
-// reader it returns replaces br, which may have been too small. A line that
-// does not end in CRLF ends the head early; scanHead refuses it.
-func readHead(br *bufio.Reader) (*bufio.Reader, []byte, error) {
+// readHead returns the bytes of the next head, which stay in the reader; it may
+// take a larger one for them. slow is called before it has to wait. A line that
+// does not end in CRLF ends the head early; scan refuses it.
+func readHead(br *bufio.Reader, slow func()) (*bufio.Reader, []byte, error) {
 	for from, start := 0, 0; ; {
 		b, _ := br.Peek(br.Buffered())
 		for {
@@ -24,8 +23,8 @@ func readHead(br *bufio.Reader) (*bufio.Reader, []byte, error) {
 			}
 			line := b[start : from+i+1]
 			start, from = from+i+1, from+i+1
-			if len(line) == 2 && line[0] == '\r' || !bytes.HasSuffix(line, []byte("\r\n")) ||
-				start == len(line) && !strings.Contains(string(line), " HTTP/") {
+			if len(line) == 2 && line[0] == '\r' || len(line) < 2 || line[len(line)-2] != '\r' ||
+				start == len(line) && !bytes.Contains(line, []byte(" HTTP/")) {
 				return br, b[:start], nil
 			}
 		}
@@ -39,6 +38,7 @@ func readHead(br *bufio.Reader) (*bufio.Reader, []byte, error) {
 				return br, nil, err
 			}
 		}
+		slow()
 		if _, err := br.Peek(from + 1); err != nil {
 			b, _ = br.Peek(br.Buffered())
 			return br, b, err

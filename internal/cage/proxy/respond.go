@@ -37,18 +37,33 @@ func (x *exchange) sayContinue() bool {
 
 // respond relays a response as it comes, with framing of ours. It reports
 // whether the connection can take another request.
-func (x *exchange) respond(ev *event.Conn, in *http.Request, r *http.Response) bool {
+func (x *exchange) respond(ev *event.Conn, h *head, r *http.Response) bool {
+	keep, chunked := h.reframe(r)
+	x.whole = false
+	bodiless, first := bodiless(h.method, r.StatusCode), int64(0)
+	if !bodiless {
+		first = x.inHand(r)
+	}
+	if err := x.writeHead(r, first); err != nil {
+		ev.Detail = "client closed"
+		return false
+	}
+	x.whole = bodiless || x.copyBody(ev, r.Body, chunked) && (!chunked || x.writeEnd(r.Trailer))
+	return x.whole && keep
+}
+
+// reframe gives a response to h the fields that its client gets. keep says that
+// the client can send another request, chunked that the body has no length.
+func (h *head) reframe(r *http.Response) (keep, chunked bool) {
 	connection := tokens(strings.Join(r.Header["Connection"], ","))
 	trailers := names(r.Trailer)
 	clean(r.Header, connection)
-	keep, chunked := !in.Close, false
-	x.whole = false
-	bodiless := in.Method == http.MethodHead || r.StatusCode == http.StatusNoContent || r.StatusCode == http.StatusNotModified
+	keep = !h.closes()
 	switch {
-	case bodiless: // Content-Length, if any, says what GET would give
+	case bodiless(h.method, r.StatusCode): // Content-Length, if any, says what GET would give
 	case r.ContentLength >= 0:
 		r.Header.Set("Content-Length", strconv.FormatInt(r.ContentLength, 10))
-	case in.ProtoAtLeast(1, 1):
+	case !h.http10:
 		chunked = true
 		r.Header.Del("Content-Length")
 		r.Header.Set("Transfer-Encoding", "chunked")
@@ -61,33 +76,29 @@ func (x *exchange) respond(ev *event.Conn, in *http.Request, r *http.Response) b
 	switch {
 	case !keep:
 		r.Header.Set("Connection", "close")
-	case !in.ProtoAtLeast(1, 1):
+	case h.http10:
 		r.Header.Set("Connection", "keep-alive")
 	}
-	first := int64(0)
-	if !bodiless {
-		first = x.inHand(r)
-	}
-	if err := x.writeHead(r, first); err != nil {
-		ev.Detail = "client closed"
-		return false
-	}
-	x.whole = bodiless || x.copyBody(ev, r, chunked)
-	return x.whole && keep
+	return keep, chunked
 }
 
 // writeHead sends the head of a response, with so many bytes of its body.
 func (x *exchange) writeHead(r *http.Response, first int64) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "HTTP/1.1 %s\r\n", strings.TrimRight(r.Status, " "))
-	if err := r.Header.Write(&b); err != nil {
+	if err := encodeHead(&b, r); err != nil {
 		return err
 	}
-	b.WriteString("\r\n")
 	if _, err := io.CopyN(&b, r.Body, first); err != nil {
 		return err
 	}
 	_, err := reply{x}.Write(b.Bytes())
+	return err
+}
+
+func encodeHead(b *bytes.Buffer, r *http.Response) error {
+	fmt.Fprintf(b, "HTTP/1.1 %s\r\n", strings.TrimRight(r.Status, " "))
+	err := r.Header.Write(b)
+	b.WriteString("\r\n")
 	return err
 }
 
@@ -96,16 +107,16 @@ var chunks = sync.Pool{New: func() any { return new([chunkHead + chunkSize + 2]b
 
 // copyBody relays every piece when it arrives. A response that breaks off
 // ends in a reset, so that the client can't take it for whole.
-func (x *exchange) copyBody(ev *event.Conn, r *http.Response, chunked bool) bool {
+func (x *exchange) copyBody(ev *event.Conn, body io.Reader, chunked bool) bool {
 	chunk, _ := chunks.Get().(*[chunkHead + chunkSize + 2]byte)
 	defer chunks.Put(chunk)
 	buf := chunk[:]
 	var much *bulk
-	if s, ok := r.Body.(*span); ok && !chunked && s.left > chunkSize {
+	if s, ok := body.(*span); ok && !chunked && s.left > chunkSize {
 		much = x.newBulk(s)
 	}
 	for {
-		n, err := r.Body.Read(buf[chunkHead : chunkHead+chunkSize])
+		n, err := body.Read(buf[chunkHead : chunkHead+chunkSize])
 		if n > 0 {
 			piece := buf[chunkHead : chunkHead+n]
 			if chunked {
@@ -123,7 +134,7 @@ func (x *exchange) copyBody(ev *event.Conn, r *http.Response, chunked bool) bool
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			break
+			return true
 		}
 		if err != nil {
 			if ending(x.ended.Load()) == running {
@@ -133,12 +144,13 @@ func (x *exchange) copyBody(ev *event.Conn, r *http.Response, chunked bool) bool
 			return false
 		}
 	}
-	if !chunked {
-		return true
-	}
+}
+
+// writeEnd ends a chunked body.
+func (x *exchange) writeEnd(trailer http.Header) bool {
 	var b bytes.Buffer
 	b.WriteString("0\r\n")
-	err := r.Trailer.Write(&b)
+	err := trailer.Write(&b)
 	b.WriteString("\r\n")
 	if err == nil {
 		_, err = reply{x}.Write(b.Bytes())

@@ -54,7 +54,7 @@ func corpus() map[event.Reason][]string {
 			get(host + " folded: x\r\n"), get("Host:\r\n allowed.example.com\r\n"), get("Host : allowed.example.com\r\n"), get(": x\r\n" + host),
 			get(host + "no colon\r\n"), "GET / HTTP/1.1\r\n Host: allowed.example.com\r\n\r\n", get("X: a\x00b\r\n" + host), get("X: a\rb\r\n" + host),
 			get("X: a\x0bb\r\n" + host), get("X: a\x7fb\r\n" + host), get("Host: allowed.example.com\x00\r\n"), get("X: a\n" + host), "GET / HTTP/1.1\nHost: allowed.example.com\n\n",
-			get(host + "Expect: 200-maybe\r\n"), get(host + "X(y): 1\r\n"), get(host + strings.Repeat("X: y\r\n", 5000)),
+			get(host + "Expect: 200-maybe\r\n"), get(host + "X(y): 1\r\n"), get(host + "X\xc1: 1\r\n"), get(host + strings.Repeat("X: y\r\n", 5000)),
 			get("Host: " + strings.Repeat("a", 70000) + "\r\n"), target("/" + strings.Repeat("a", 70000)),
 			// Request line.
 			"GET /\r\n", "GET / \r\n", "GET / HTTP/1.2\r\n" + host + "\r\n", "GET / HTTP/2.0\r\n" + host + "\r\n", "GET / HTTP/9.9\r\n" + host + "\r\n",
