@@ -1,7 +1,6 @@
 package process
 
 import (
-	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,19 +21,13 @@ func older(start, opened uint64) bool   { return start+3 <= opened }
 // opened is when the accepted connection was established, in clock ticks since
 // boot: what was started later did not open it. It may have waited to be
 // accepted for long. 0 is unknown, and makes everything look younger.
-func opened(conn *net.TCPConn) uint64 {
-	raw, err := conn.SyscallConn()
-	if err != nil {
+func opened(fd int) uint64 {
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
 		return 0
 	}
-	var info *unix.TCPInfo
-	var now unix.Timespec
-	controlled := raw.Control(func(fd uintptr) {
-		if err = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err == nil {
-			info, err = unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
-		}
-	})
-	if controlled != nil || err != nil || info.Data_segs_out > 0 {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+	if err != nil || info.Data_segs_out > 0 {
 		return 0
 	}
 	// Nothing was sent yet: then the time since the last sending is the age.

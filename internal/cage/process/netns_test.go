@@ -102,10 +102,20 @@ func (s *stage) accept() found {
 	return s.look(conn)
 }
 
+func (s *stage) find(st *step.Step, conn *net.TCPConn, server netip.AddrPort) (find func() *event.Process) {
+	s.Helper()
+	raw, err := conn.SyscallConn()
+	must(s, err)
+	must(s, raw.Control(func(fd uintptr) {
+		find = s.finder.Find(st, int(fd), conn.RemoteAddr().(*net.TCPAddr).AddrPort(), server)
+	}))
+	return find
+}
+
 func (s *stage) look(conn *net.TCPConn) (f found) {
 	defer conn.Close()
 	begin := time.Now()
-	f.Process = s.finder.Find(s.step, conn, conn.LocalAddr().(*net.TCPAddr).AddrPort())()
+	f.Process = s.find(s.step, conn, conn.LocalAddr().(*net.TCPAddr).AddrPort())()
 	f.took = time.Since(begin)
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	f.truth, f.err = readTruth(conn)
@@ -266,15 +276,15 @@ func TestUnknown(t *testing.T) {
 	must(t, err)
 	defer a.Close()
 	b := netip.MustParseAddrPort("198.19.0.1:1")
-	if p := s.finder.Find(s.step, a, b)(); p == nil || !p.Gone || p.Note != process.NoteClosed {
+	if p := s.find(s.step, a, b)(); p == nil || !p.Gone || p.Note != process.NoteClosed {
 		t.Errorf("no such socket: %+v", p)
 	}
-	if s.finder.Find(&step.Step{}, a, b) != nil {
+	if s.find(&step.Step{}, a, b) != nil {
 		t.Error("somebody is looked for without a network")
 	}
 	other := &step.Step{NetNS: "/nonexistent"}
 	s.finder.Add(other)
-	if p := s.finder.Find(other, a, b)(); p == nil || p.PID != 0 || p.Note != process.NoteBlind {
+	if p := s.find(other, a, b)(); p == nil || p.PID != 0 || p.Note != process.NoteBlind {
 		t.Errorf("no such namespace: %+v", p)
 	}
 }

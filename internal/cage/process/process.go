@@ -21,7 +21,6 @@ package process
 import (
 	"errors"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -128,23 +127,19 @@ func (f *Finder) Close() {
 	f.table.close()
 }
 
-// Find says who in s opened the accepted connection client, which it meant for
-// server. It is called as soon as the connection was accepted, takes down what
-// only client can tell, and returns the lookup itself, which answers within
+// Find says who in s opened the accepted connection fd, from client and meant
+// for server. It is called as soon as the connection was accepted, takes down what
+// only fd can tell, and returns the lookup itself, which answers within
 // patience. It returns nil where no process can be known: for what is no step,
 // or has no network of its own.
-func (f *Finder) Find(s *step.Step, client *net.TCPConn, server netip.AddrPort) func() *event.Process {
+func (f *Finder) Find(s *step.Step, fd int, client, server netip.AddrPort) func() *event.Process {
 	if s == nil || s.NetNS == "" {
 		return nil
 	}
 	if time.Now().UnixNano() < f.paused.Load() {
 		return func() *event.Process { return &event.Process{Note: NoteBusy} }
 	}
-	remote, ok := client.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return func() *event.Process { return &event.Process{Gone: true, Note: NoteClosed} }
-	}
-	born, from := opened(client), unmapped(remote.AddrPort())
+	born, from := opened(fd), unmapped(client)
 	return func() *event.Process { return f.lookUp(s, from, server, born) }
 }
 

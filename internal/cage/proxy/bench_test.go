@@ -47,7 +47,7 @@ func benchProxy(b *testing.B, f func(net.Conn)) string {
 			Check:  func(netip.Addr) policy.Class { return policy.Public },
 		},
 		Record: func(event.Record) {},
-		Original: func(*net.TCPConn) (netip.AddrPort, error) {
+		Original: func(int, netip.AddrPort) (netip.AddrPort, error) {
 			return netip.AddrPortFrom(fakeOf("allowed.example.com"), port), nil
 		},
 	}

@@ -47,7 +47,7 @@ func (x *exchange) newBulk(s *span) *bulk {
 	if err != nil {
 		return nil
 	}
-	to, err := x.client.SyscallConn()
+	to, err := x.client.open().SyscallConn()
 	if err != nil {
 		return nil
 	}

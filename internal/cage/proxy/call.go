@@ -39,9 +39,19 @@ func polled(epoll int, events []unix.EpollEvent) (int, error) {
 	return call(unix.SYS_EPOLL_PWAIT, epoll, uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
 }
 
-func watch(epoll, fd int, event *unix.EpollEvent) error {
-	_, err := call(unix.SYS_EPOLL_CTL, epoll, unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(event)), 0, 0)
+// watch adds a descriptor, or changes what is watched of it.
+func watch(epoll, fd int, again bool, event *unix.EpollEvent) error {
+	what := uintptr(unix.EPOLL_CTL_ADD)
+	if again {
+		what = unix.EPOLL_CTL_MOD
+	}
+	_, err := call(unix.SYS_EPOLL_CTL, epoll, what, uintptr(fd), uintptr(unsafe.Pointer(event)), 0, 0)
 	return err
+}
+
+// unwatch takes a descriptor off that lives on under another number.
+func unwatch(epoll, fd int) {
+	_, _ = call(unix.SYS_EPOLL_CTL, epoll, unix.EPOLL_CTL_DEL, uintptr(fd), 0, 0, 0) // what comes after all is nobody's
 }
 
 // shut ends one direction of a socket.

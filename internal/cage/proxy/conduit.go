@@ -29,9 +29,7 @@ type conduit struct {
 	ev *event.Conn
 	to netip.AddrPort
 	on *relay
-	// on's lock guards these.
-	slot, number int32
-	added        bool
+	seat
 
 	mu   sync.Mutex // held while bytes move, and to close
 	over bool
@@ -47,6 +45,7 @@ type conduit struct {
 // socket is one end.
 type socket struct {
 	fd                 int
+	watched            bool // it is on the relay's list already
 	readable, writable bool // as far as we know
 	ended              bool // its end of file is known to be coming
 	done               bool // and has been passed on
@@ -57,7 +56,7 @@ type socket struct {
 // hand gives an allowed connection to a relay, with the way to its origin as
 // far as that has come. After an error the client is still the session's.
 func (c *session) hand(ev *event.Conn, begun upstream.Begun) (err error) {
-	d := &conduit{session: c, ev: ev, on: c.relays[c.turn.Add(1)%uint32(len(c.relays))], to: begun.To, connecting: begun.Conn == nil}
+	d := &conduit{session: c, ev: ev, on: c.client.relay, to: begun.To, connecting: begun.Conn == nil}
 	origin := begun.Socket
 	if begun.Conn != nil {
 		origin, err = detached(begun.Conn)
@@ -66,7 +65,7 @@ func (c *session) hand(ev *event.Conn, begun upstream.Begun) (err error) {
 			return err
 		}
 	}
-	client, err := detached(c.client)
+	client, watched, err := c.client.release()
 	if err != nil {
 		unix.Close(origin)
 		return err
@@ -76,7 +75,7 @@ func (c *session) hand(ev *event.Conn, begun upstream.Begun) (err error) {
 	}
 	d.ends[clientEnd].fd, d.ends[originEnd].fd = client, origin
 	// From here on the sockets are the conduit's alone.
-	c.client.Close()
+	d.ends[clientEnd].watched = watched
 	c.cancel()
 	c.conduit.Store(d)
 	if ending(c.ended.Load()) != running || c.life.Err() != nil { // cut came before Store, or comes no more
@@ -158,7 +157,7 @@ func (c *conduit) finish(hard bool) {
 	}
 	for i, e := range c.ends {
 		if hard {
-			_ = unix.SetsockoptLinger(e.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // it is broken already
+			reset(e.fd)
 		}
 		closeNow(e.fd)
 		c.lanes[i].drop(c.on.pipes)
@@ -197,6 +196,6 @@ func (c *conduit) probe() {
 		return
 	}
 	for _, e := range c.ends {
-		_ = unix.SetsockoptInt(e.fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // at worst it stays until the idle limit
+		probe(e.fd)
 	}
 }

@@ -163,11 +163,11 @@ func (l *lab) lookup(_ context.Context, name string) ([]netip.Addr, error) {
 }
 
 // original waits until the client has said where it wants to go.
-func (l *lab) original(conn *net.TCPConn) (netip.AddrPort, error) {
+func (l *lab) original(_ int, client netip.AddrPort) (netip.AddrPort, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
-		if to, ok := l.orig[conn.RemoteAddr().String()]; ok {
+		if to, ok := l.orig[client.String()]; ok {
 			return to, nil
 		}
 		l.changed.Wait()

@@ -68,6 +68,7 @@ func (x *exchange) done() {
 // http serves requests until the client or a refusal ends the connection.
 func (c *session) http() {
 	x := &exchange{session: c}
+	c.client.open() // it is read and written for long, and waits for many things
 	x.br = bufio.NewReaderSize(&prefixed{c}, readSize)
 	defer func() {
 		x.hangUp()
@@ -254,9 +255,9 @@ func (x *exchange) answer(ev *event.Conn, status int, detail string) bool {
 	}
 	response := fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		status, http.StatusText(status), len(text)+1, body)
-	x.client.SetWriteDeadline(time.Now().Add(lingerTime))
+	x.client.open().SetWriteDeadline(time.Now().Add(lingerTime))
 	x.finish(ev)
-	_, _ = x.client.Write([]byte(response)) // the client may be gone
+	_, _ = x.client.open().Write([]byte(response)) // the client may be gone
 	x.linger()
 	return false
 }

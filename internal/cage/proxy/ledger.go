@@ -155,6 +155,6 @@ func (c *session) look(now time.Time, idle time.Duration) {
 			d.probe()
 			return
 		}
-		c.client.SetKeepAlive(true)
+		c.client.probe()
 	}
 }

@@ -32,7 +32,10 @@ func (c *session) whoOpened() *opener {
 	if c.Process == nil {
 		return nil
 	}
-	find := c.Process(c.step, c.client, c.orig)
+	var find func() *event.Process
+	if c.client.control(func(fd int) { find = c.Process(c.step, fd, c.client.remote, c.orig) }) != nil {
+		return nil
+	}
 	if find == nil {
 		return nil
 	}

@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"net"
 	"net/netip"
 	"testing"
 
@@ -12,8 +11,8 @@ import (
 
 func TestProcessIsRecorded(t *testing.T) {
 	l := newLab(t, anyPort(), func(s *proxy.Server) {
-		s.Process = func(s *step.Step, client *net.TCPConn, orig netip.AddrPort) func() *event.Process {
-			found := &event.Process{Exe: s.ID + " " + client.RemoteAddr().String() + " " + orig.String()}
+		s.Process = func(s *step.Step, _ int, client, orig netip.AddrPort) func() *event.Process {
+			found := &event.Process{Exe: s.ID + " " + client.String() + " " + orig.String()}
 			return func() *event.Process { return found }
 		}
 	})
@@ -29,7 +28,7 @@ func TestProcessIsRecorded(t *testing.T) {
 func TestSlowProcess(t *testing.T) {
 	end := make(chan struct{})
 	l := newLab(t, anyPort(), func(s *proxy.Server) {
-		s.Process = func(*step.Step, *net.TCPConn, netip.AddrPort) func() *event.Process {
+		s.Process = func(*step.Step, int, netip.AddrPort, netip.AddrPort) func() *event.Process {
 			return func() *event.Process {
 				<-end
 				return nil
@@ -46,7 +45,7 @@ func TestSlowProcess(t *testing.T) {
 // A bug in a lookup costs the process, not the verdict.
 func TestProcessPanics(t *testing.T) {
 	l := newLab(t, anyPort(), func(s *proxy.Server) {
-		s.Process = func(*step.Step, *net.TCPConn, netip.AddrPort) func() *event.Process {
+		s.Process = func(*step.Step, int, netip.AddrPort, netip.AddrPort) func() *event.Process {
 			return func() *event.Process { panic(errScripted) }
 		}
 	})

@@ -3,7 +3,6 @@ package proxy
 import (
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"unsafe"
 
@@ -15,27 +14,15 @@ const soOriginalDst = 80
 
 // original asks connection tracking where the client wanted to go. For a
 // connection that was not redirected the kernel has no answer (ENOENT).
-func original(conn *net.TCPConn) (netip.AddrPort, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	local, _ := conn.LocalAddr().(*net.TCPAddr)
-	v6 := local != nil && local.AddrPort().Addr().Is6() && !local.AddrPort().Addr().Is4In6()
-	var addr netip.AddrPort
+func original(fd int, remote netip.AddrPort) (addr netip.AddrPort, err error) {
 	var errno unix.Errno
-	err = raw.Control(func(fd uintptr) {
-		if v6 {
-			addr, errno = original6(fd)
-		} else {
-			addr, errno = original4(fd)
-		}
-	})
-	if err == nil && errno != 0 {
-		err = errno
+	if remote.Addr().Unmap().Is6() {
+		addr, errno = original6(uintptr(fd))
+	} else {
+		addr, errno = original4(uintptr(fd))
 	}
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("reading original destination: %w", err)
+	if errno != 0 {
+		return netip.AddrPort{}, fmt.Errorf("reading original destination: %w", errno)
 	}
 	return addr, nil
 }
@@ -64,7 +51,7 @@ func bigEndian(port *uint16) uint16 {
 
 func getsockopt(fd uintptr, level int, value unsafe.Pointer, size uintptr) unix.Errno {
 	length := uint32(size)
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, uintptr(level), soOriginalDst,
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, fd, uintptr(level), soOriginalDst,
 		uintptr(value), uintptr(unsafe.Pointer(&length)), 0)
 	return errno
 }

@@ -12,18 +12,13 @@ package proxy
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/cage/upstream"
@@ -44,15 +39,16 @@ type Server struct {
 	Dialer *upstream.Dialer
 	Record func(event.Record)
 
-	// Process says how to look up who opened a connection to the given
-	// destination; nil, or a nil answer, leaves it out of the record. What it
+	// Process says how to look up who opened a connection, whose end here is fd,
+	// between the given addresses; nil, or a nil answer, leaves it out of the record. What it
 	// returns runs beside the connection, which may end meanwhile.
-	Process func(*step.Step, *net.TCPConn, netip.AddrPort) func() *event.Process
+	Process func(st *step.Step, fd int, client, server netip.AddrPort) func() *event.Process
 	// Ask holds a connection that no rule allows until somebody has said whether
 	// it may pass, or ctx ends; nil: nobody is asked, and it is refused at once.
 	Ask func(ctx context.Context, st *step.Step, t policy.Target, ev *event.Conn) (asked, allowed bool)
-	// Original returns the destination that the client dialled; nil: SO_ORIGINAL_DST.
-	Original func(*net.TCPConn) (netip.AddrPort, error)
+	// Original returns the destination that the client dialled, whose connection
+	// ends here as fd; nil: SO_ORIGINAL_DST.
+	Original func(fd int, client netip.AddrPort) (netip.AddrPort, error)
 	Limits   Limits
 	Logger   *slog.Logger // diagnostics; nil: none
 
@@ -93,23 +89,6 @@ func (s *Server) prepare() {
 	})
 }
 
-// Listen returns a listener as the proxy wants it: plain TCP, which can be
-// spliced, and no keep-alive probes until a connection goes quiet.
-func Listen(ctx context.Context, addr netip.AddrPort) (net.Listener, error) {
-	config := net.ListenConfig{KeepAlive: -1, Control: unpaced}
-	config.SetMultipathTCP(false)
-	return config.Listen(ctx, "tcp", addr.String())
-}
-
-// unpaced makes the connections of a listener use a congestion control without
-// a pace: the way to a step is a link inside of this machine. Where the machine's default is
-// BBR, its timers took a tenth of the processor time of a stream.
-func unpaced(_, _ string, raw syscall.RawConn) error {
-	return raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno") // slower, not wrong
-	})
-}
-
 // Serve accepts until ctx ends or a listener fails, and closes the listeners.
 // Open connections go on; see Drain. It returns nil when ctx ended.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
@@ -137,41 +116,6 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		cancel()
 	}
 	return first
-}
-
-func (s *Server) accept(ctx context.Context, l net.Listener) error {
-	for {
-		conn, err := l.Accept()
-		switch {
-		case err == nil:
-			s.start(conn)
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS),
-			errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ECONNABORTED):
-			// The kernel keeps the client waiting; try again when something was freed.
-			s.Logger.Warn("accepting", "error", err)
-			select {
-			case <-time.After(5 * time.Millisecond):
-			case <-ctx.Done():
-				return nil
-			}
-		default:
-			return fmt.Errorf("accepting connections: %w", err)
-		}
-	}
-}
-
-// start hands an accepted connection to its own goroutine.
-func (s *Server) start(conn net.Conn) {
-	client, ok := conn.(*net.TCPConn)
-	if !ok {
-		s.Logger.Error("listener is not TCP")
-		conn.Close()
-		return
-	}
-	s.wait.Add(1)
-	go s.serve(client)
 }
 
 // drainQuiet is how long a connection must be silent to count as done when

@@ -26,13 +26,29 @@ type relay struct {
 
 	mu      sync.Mutex
 	closed  bool
-	carried []*conduit // by slot
-	free    []int32    // slots
-	number  int32      // of the last one that was added
+	carried []rider // by slot
+	free    []int32 // slots
+	number  int32   // of the last one that was added
 
 	events [256]unix.EpollEvent
-	busy   []*conduit // had more to move than one turn allows
+	busy   []rider // had more to move than one turn allows
 }
+
+// rider is what has descriptors on a relay.
+type rider interface {
+	// ready takes notice of an event, and says whether there is more to move.
+	ready(r *relay, side int, events uint32) bool
+	move(r *relay) bool
+	at() *seat
+}
+
+// seat is where a rider is; the relay's lock guards it.
+type seat struct {
+	slot, number int32
+	added        bool
+}
+
+func (s *seat) at() *seat { return s }
 
 func newRelay(p *pipes) (*relay, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -71,53 +87,76 @@ func (r *relay) add(c *conduit) error {
 	if r.closed {
 		return os.ErrClosed
 	}
-	c.added = true
-	r.number++
-	c.number = r.number
-	if n := len(r.free); n > 0 {
-		c.slot, r.free = r.free[n-1], r.free[:n-1]
-		r.carried[c.slot] = c
-	} else {
-		c.slot = int32(len(r.carried))
-		r.carried = append(r.carried, c)
-	}
+	r.seat(c)
 	for side, e := range c.ends {
-		event := r.event(c, side)
-		if err := watch(r.poll, e.fd, &event); err != nil {
+		event := r.event(&c.seat, side)
+		if err := watch(r.poll, e.fd, e.watched, &event); err != nil {
 			return fmt.Errorf("adding to a relay: %w", err)
 		}
 	}
 	return nil
 }
 
-// event is what there is to know of an end, with whose it is.
-func (*relay) event(c *conduit, side int) unix.EpollEvent {
-	return unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
-		Fd:     c.slot<<1 | int32(side), Pad: c.number,
-	}
-}
-
-// whose is the conduit of an event, nil when it is gone: an event that is still
-// on its way is not one of who has its slot now.
-func (r *relay) whose(e unix.EpollEvent) *conduit {
+// await tells w when there is something to read from fd, and when more has come.
+func (r *relay) await(w *waiter, fd int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c := r.carried[e.Fd>>1]; c != nil && c.number == e.Pad {
-		return c
+	if r.closed {
+		return os.ErrClosed
+	}
+	r.seat(w)
+	event := r.event(&w.seat, clientEnd)
+	event.Events = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+	if err := watch(r.poll, fd, false, &event); err != nil {
+		return fmt.Errorf("adding to a relay: %w", err)
 	}
 	return nil
 }
 
-// remove forgets c, whose sockets are closed.
-func (r *relay) remove(c *conduit) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !c.added {
+// seat gives x a slot. mu is held.
+func (r *relay) seat(x rider) {
+	s := x.at()
+	r.number++
+	s.added, s.number = true, r.number
+	if n := len(r.free); n > 0 {
+		s.slot, r.free = r.free[n-1], r.free[:n-1]
+		r.carried[s.slot] = x
 		return
 	}
-	r.carried[c.slot] = nil
-	r.free = append(r.free, c.slot)
+	s.slot = int32(len(r.carried))
+	r.carried = append(r.carried, x)
+}
+
+// event is what there is to know of an end, with whose it is.
+func (*relay) event(s *seat, side int) unix.EpollEvent {
+	return unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
+		Fd:     s.slot<<1 | int32(side), Pad: s.number,
+	}
+}
+
+// whose is the rider of an event, nil when it is gone: an event that is still
+// on its way is not one of who has its slot now.
+func (r *relay) whose(e unix.EpollEvent) rider {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if x := r.carried[e.Fd>>1]; x != nil && x.at().number == e.Pad {
+		return x
+	}
+	return nil
+}
+
+// remove forgets x, whose sockets are closed or given away.
+func (r *relay) remove(x rider) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := x.at()
+	if !s.added {
+		return
+	}
+	s.added = false
+	r.carried[s.slot] = nil
+	r.free = append(r.free, s.slot)
 }
 
 // turn serves what is ready, until nothing is. What becomes ready meanwhile
@@ -129,15 +168,15 @@ func (r *relay) turn() {
 			n = 0 // closed
 		}
 		for _, e := range r.events[:n] {
-			if c := r.whose(e); c != nil && c.ready(r, int(e.Fd&1), e.Events) {
-				r.busy = append(r.busy, c)
+			if x := r.whose(e); x != nil && x.ready(r, int(e.Fd&1), e.Events) {
+				r.busy = append(r.busy, x)
 			}
 		}
 		busy := r.busy
 		r.busy = nil
-		for _, c := range busy {
-			if c.move(r) {
-				r.busy = append(r.busy, c)
+		for _, x := range busy {
+			if x.move(r) {
+				r.busy = append(r.busy, x)
 			}
 		}
 		if len(r.busy) > 0 {

@@ -34,7 +34,7 @@ func TestStaleEvent(t *testing.T) {
 		c.mu.Unlock()
 	}
 	first := carry()
-	event := r.event(first, originEnd)
+	event := r.event(&first.seat, originEnd)
 	if r.whose(event) != first {
 		t.Error("an event is nobody's")
 	}

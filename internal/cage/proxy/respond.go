@@ -24,7 +24,7 @@ const (
 type reply struct{ x *exchange }
 
 func (w reply) Write(b []byte) (int, error) {
-	n, err := w.x.client.Write(b)
+	n, err := w.x.client.open().Write(b)
 	w.x.down.Add(int64(n))
 	return n, err
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -42,7 +43,7 @@ const (
 // session is one connection of a client.
 type session struct {
 	*Server
-	client  *net.TCPConn
+	client  *peer
 	ctx     context.Context // ends with the connection
 	cancel  context.CancelFunc
 	conduit atomic.Pointer[conduit] // once there is one
@@ -65,9 +66,11 @@ type session struct {
 }
 
 // serve runs one connection from accept to its event.
-func (s *Server) serve(client *net.TCPConn) {
+func (s *Server) serve(client *peer) {
 	c := &session{Server: s, client: client, began: time.Now()}
 	c.ctx, c.cancel = context.WithCancel(s.life)
+	client.done = c.ctx.Done()
+	client.relay = s.relays[s.turn.Add(1)%uint32(len(s.relays))]
 	defer func() {
 		if bug := recover(); bug != nil {
 			c.crashed(bug)
@@ -98,7 +101,7 @@ func (c *session) crashed(bug any) {
 		d.abort(nil)
 		return
 	}
-	c.client.SetLinger(0)
+	c.client.hard()
 	if !c.recorded {
 		ev := c.event("")
 		ev.Verdict, ev.Reason, ev.Detail = event.Blocked, event.Unclassified, event.Escape(fmt.Sprintf("panic: %v", bug))
@@ -109,15 +112,15 @@ func (c *session) crashed(bug any) {
 // identify finds out whose connection it is and where it was meant to go. It
 // has refused and recorded the connection when it returns false.
 func (c *session) identify() bool {
-	remote := addrPort(c.client.RemoteAddr())
-	orig, err := c.Original(c.client)
+	remote, local := unmapped(c.client.remote), unmapped(c.client.local)
+	orig, err := c.original()
 	if c.step = c.Steps.Lookup(remote.Addr()); c.step == nil && c.Own(remote.Addr()) {
 		name, _ := c.NameOf(orig.Addr().Unmap())
 		c.step = c.Builder(name)
 	}
 	switch {
-	case err != nil || orig == addrPort(c.client.LocalAddr()):
-		c.orig = addrPort(c.client.LocalAddr())
+	case err != nil || orig == local:
+		c.orig = local
 		detail := "not redirected"
 		if err != nil {
 			detail = err.Error()
@@ -136,13 +139,22 @@ func (c *session) identify() bool {
 	return true
 }
 
+// original asks for the destination that the client dialled.
+func (c *session) original() (to netip.AddrPort, err error) {
+	gone := c.client.control(func(fd int) { to, err = c.Original(fd, c.client.remote) })
+	return to, errors.Join(gone, err)
+}
+
 func addrPort(a net.Addr) netip.AddrPort {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
 		return netip.AddrPort{}
 	}
-	ap := tcp.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+	return unmapped(tcp.AddrPort())
+}
+
+func unmapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
 
 // fake reports whether a belongs to the addresses that stand for names.
@@ -183,7 +195,7 @@ func (c *session) emit(ev *event.Conn) {
 func (c *session) reset(ev *event.Conn, reason event.Reason, detail string) bool {
 	ev.Verdict, ev.Reason, ev.Detail = event.Blocked, reason, event.Escape(detail)
 	c.record(ev)
-	c.client.SetLinger(0)
+	c.client.hard()
 	return false
 }
 
@@ -207,7 +219,7 @@ func (c *session) cut(why ending) {
 		d.abort(nil)
 		return
 	}
-	c.client.SetLinger(0) // before somebody who is cancelled closes it in peace
+	c.client.hard() // before somebody who is cancelled closes it in peace
 	c.cancel()
 	c.client.Close()
 }

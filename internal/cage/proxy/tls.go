@@ -116,7 +116,7 @@ func (c *session) alert(ev *event.Conn, reason event.Reason, detail string) {
 		code = alertUnrecognizedName
 	}
 	c.record(ev)
-	_, _ = c.client.Write([]byte{21, 3, 3, 0, 2, 2, code})
+	_, _ = c.client.open().Write([]byte{21, 3, 3, 0, 2, 2, code})
 	c.linger()
 }
 
@@ -129,9 +129,10 @@ const (
 // bytes of its own the kernel would send a reset, which can overtake it.
 func (c *session) linger() {
 	c.release()
-	if c.client.CloseWrite() != nil {
+	conn := c.client.open()
+	if conn.CloseWrite() != nil {
 		return
 	}
-	c.client.SetReadDeadline(time.Now().Add(lingerTime))
-	_, _ = io.CopyN(io.Discard, c.client, lingerBytes)
+	conn.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, conn, lingerBytes)
 }

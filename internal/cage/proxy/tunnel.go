@@ -74,7 +74,7 @@ func (c *session) unreachable(ev *event.Conn, err error) {
 	}
 	c.end(ev)
 	c.record(ev)
-	c.client.SetLinger(0)
+	c.client.hard()
 }
 
 // blame puts into the event why dialling failed: the guard blocks, anything

@@ -39,7 +39,7 @@ func (x *exchange) relayUpgraded(origin io.ReadWriteCloser) {
 		defer func() { x.caught(recover(), done) }()
 		_, err := io.Copy(reply{x}, origin)
 		if err == nil {
-			err = x.client.CloseWrite()
+			err = x.client.open().CloseWrite()
 		}
 		if err != nil {
 			x.cut(running)

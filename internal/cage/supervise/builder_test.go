@@ -92,7 +92,7 @@ func TestOutlasting(t *testing.T) {
 		Steps: &p.steps, Builder: p.builder, Record: p.record,
 		Own:    func(netip.Addr) bool { return true },
 		NameOf: func(netip.Addr) (string, bool) { return "git.example.com", true },
-		Original: func(*net.TCPConn) (netip.AddrPort, error) {
+		Original: func(int, netip.AddrPort) (netip.AddrPort, error) {
 			return netip.AddrPortFrom(netip.MustParseAddr("198.18.0.5"), port), nil
 		},
 		Dialer: &upstream.Dialer{

@@ -1,0 +1,110 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listen returns a listener as the proxy wants it: plain TCP, which can be
+// spliced, and no keep-alive probes until a connection goes quiet.
+func Listen(ctx context.Context, addr netip.AddrPort) (net.Listener, error) {
+	config := net.ListenConfig{KeepAlive: -1, Control: inherited}
+	config.SetMultipathTCP(false)
+	return config.Listen(ctx, "tcp", addr.String())
+}
+
+// inherited sets what the connections of a listener have from it: no waiting
+// for more to send, and a congestion control without a pace. The way to a step is a
+// link inside of this machine; where the machine's default is BBR, its timers took
+// a third of the time of a stream.
+func inherited(_, _ string, raw syscall.RawConn) error {
+	var err error
+	controlled := raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno") // slower, not wrong
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	})
+	return errors.Join(controlled, err)
+}
+
+const (
+	// acceptTurn is how many connections are accepted before others have a turn.
+	acceptTurn = 64
+	// acceptPause is how long clients wait when there is no room for them.
+	acceptPause = 5 * time.Millisecond
+)
+
+// accept starts sessions until the listener is closed. Package net is asked
+// only when there is something to accept; see peer.
+func (s *Server) accept(ctx context.Context, l net.Listener) error {
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		return errors.New("accepting connections: the listener is not TCP")
+	}
+	file, err := tcp.File() // a listener lets nobody else wait for it
+	if err != nil {
+		return fmt.Errorf("accepting connections: %w", err)
+	}
+	defer file.Close()
+	defer context.AfterFunc(ctx, func() { file.Close() })()
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("accepting connections: %w", err)
+	}
+	local := addrPort(l.Addr())
+	for {
+		var failed error
+		err := raw.Read(func(fd uintptr) bool {
+			for range acceptTurn {
+				if failed = s.acceptOne(int(fd), local); failed != nil {
+					break
+				}
+			}
+			return !errors.Is(failed, unix.EAGAIN)
+		})
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("accepting connections: %w", err)
+		case failed == nil:
+			runtime.Gosched()
+		case errors.Is(failed, unix.EMFILE), errors.Is(failed, unix.ENFILE), errors.Is(failed, unix.ENOBUFS),
+			errors.Is(failed, unix.ENOMEM), errors.Is(failed, unix.ECONNABORTED), errors.Is(failed, unix.EINTR):
+			// The kernel keeps the client waiting; try again when something was freed.
+			s.Logger.Warn("accepting", "error", failed)
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+				return nil
+			}
+		default:
+			return fmt.Errorf("accepting connections: %w", failed)
+		}
+	}
+}
+
+// acceptOne accepts a connection and starts its session.
+func (s *Server) acceptOne(listener int, local netip.AddrPort) error {
+	fd, from, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	p := &peer{fd: fd, local: local}
+	switch a := from.(type) {
+	case *unix.SockaddrInet4:
+		p.remote = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		p.remote = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+	}
+	s.wait.Add(1)
+	go s.serve(p)
+	return nil
+}
