@@ -105,6 +105,32 @@ func (s *Server) acceptOne(listener int, local netip.AddrPort) error {
 		p.remote = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
 	}
 	s.wait.Add(1)
-	go s.serve(p)
+	select {
+	case s.next <- p:
+	default:
+		go s.work(p)
+	}
 	return nil
+}
+
+// maxResting is how many goroutines without a session are kept: one that has
+// served has a stack of the size that it takes.
+const maxResting = 16
+
+// work serves p, and others after it while that saves a goroutine.
+func (s *Server) work(p *peer) {
+	for {
+		s.serve(p)
+		select {
+		case s.resting <- struct{}{}:
+		default:
+			return
+		}
+		select {
+		case p = <-s.next:
+			<-s.resting
+		case <-s.life.Done():
+			return
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -55,7 +56,7 @@ func (p *peer) Read(b []byte) (int, error) {
 		}
 		n, err := p.take(b)
 		switch {
-		case err == unix.EAGAIN:
+		case errors.Is(err, unix.EAGAIN):
 			if err := p.wait(); err != nil {
 				return 0, err
 			}

@@ -65,6 +65,8 @@ type Server struct {
 	turn    atomic.Uint32 // of the relays
 	failed  error         // to prepare
 	wait    sync.WaitGroup
+	next    chan *peer    // to who rests
+	resting chan struct{} // a place for each
 }
 
 func (s *Server) prepare() {
@@ -77,6 +79,7 @@ func (s *Server) prepare() {
 		if s.Logger == nil {
 			s.Logger = slog.New(slog.DiscardHandler)
 		}
+		s.next, s.resting = make(chan *peer), make(chan struct{}, maxResting)
 		s.life, s.kill = context.WithCancel(context.Background())
 		for range min(runtime.GOMAXPROCS(0), maxRelays) {
 			r, err := newRelay(&s.pipes)
@@ -141,6 +144,7 @@ func (s *Server) Drain(ctx context.Context) {
 				r.close()
 			}
 			s.pipes.close()
+			s.kill() // nobody needs to rest any more
 			return
 		case <-ctx.Done():
 			s.kill()
