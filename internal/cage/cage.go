@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"github.com/buildcage/buildcage/internal/cage/control"
 	"github.com/buildcage/buildcage/internal/cage/git"
 	"github.com/buildcage/buildcage/internal/cage/runtime"
+	"github.com/buildcage/buildcage/internal/cage/session"
 	"github.com/buildcage/buildcage/internal/cage/supervise"
 	"github.com/buildcage/buildcage/internal/contract"
 )
@@ -37,44 +39,69 @@ func Main(args []string) int {
 	if len(args) == 1 {
 		return supervise.Main(false)
 	}
-	ctx := context.Background()
-	client := control.NewClient(contract.ControlSocket)
 	switch args[1] {
 	case contract.CommandStay:
 		return supervise.Main(true)
-	case contract.CommandRegister:
-		return report(client.Register(ctx, os.Stdin, os.Stdout))
-	case contract.CommandInventory:
-		return report(client.Inventory(ctx, os.Stdout))
-	}
-	token, rest, err := buildFlag(args[2:])
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "caged: error: %v\n", err)
-		return usage
-	}
-	switch args[1] {
 	case contract.CommandRuntime:
 		return runtime.Wrapper{}.Main(args[2:])
+	}
+	c := &commands{control.NewClient(contract.ControlSocket)}
+	widen(os.Stdin, os.Stdout)
+	if args[1] == contract.CommandSession {
+		code, err := report(session.Serve(os.Stdin, os.Stdout, c.run, slog.New(slog.NewTextHandler(os.Stderr, nil))))
+		return say(code, err)
+	}
+	return say(c.run(context.Background(), args[1:], os.Stdin, os.Stdout))
+}
+
+// commands are what the host runs in the cage.
+type commands struct{ control *control.Client }
+
+// run does one command and returns its exit code.
+func (c *commands) run(ctx context.Context, args []string, in io.Reader, out io.Writer) (int, error) {
+	switch args[0] {
+	case contract.CommandRegister:
+		return report(c.control.Register(ctx, in, out))
+	case contract.CommandInventory:
+		return report(c.control.Inventory(ctx, out))
+	}
+	token, rest, err := buildFlag(args[1:])
+	if err != nil {
+		return usage, err
+	}
+	switch args[0] {
 	case contract.CommandDialStdio:
 		socket := contract.APISocket
 		if token != "" {
 			socket = filepath.Join(contract.BuildsDir, token+".sock")
 		}
-		return report(dialStdio(socket, os.Stdin, os.Stdout))
+		return report(dialStdio(ctx, socket, in, out))
 	case contract.CommandEvents:
 		from, err := fromFlag(rest)
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "caged: error: %v\n", err)
-			return usage
+			return usage, err
 		}
-		return report(client.Events(ctx, token, from, os.Stdout))
+		return report(c.control.Events(ctx, token, from, out))
 	case contract.CommandAsk:
-		return report(client.Ask(ctx, token, os.Stdin, os.Stdout))
+		return report(c.control.Ask(ctx, token, in, out))
 	case contract.CommandSeal:
-		return report(client.Seal(ctx, token))
+		return report(c.control.Seal(ctx, token))
 	}
-	fmt.Fprintf(os.Stderr, "caged: error: unknown command %q\n", args[1])
-	return usage
+	return usage, fmt.Errorf("unknown command %q", args[0])
+}
+
+func report(err error) (int, error) {
+	if err != nil {
+		return contract.ExitFailed, err
+	}
+	return contract.ExitOK, nil
+}
+
+func say(code int, err error) int {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "caged: error: %v\n", err)
+	}
+	return code
 }
 
 // buildFlag takes the token of a registered build off the arguments.
@@ -86,14 +113,6 @@ func buildFlag(args []string) (token string, rest []string, err error) {
 		return "", nil, errors.New(contract.FlagBuild + " needs the token of a build")
 	}
 	return args[1], args[2:], nil
-}
-
-func report(err error) int {
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "caged: error: %v\n", err)
-		return contract.ExitFailed
-	}
-	return contract.ExitOK
 }
 
 func fromFlag(args []string) (uint64, error) {
@@ -121,10 +140,19 @@ func carry(to io.Writer, from io.Reader) error {
 	return err
 }
 
+// widen makes pipes take as much as one direction may have under way.
+func widen(pipes ...*os.File) {
+	for _, f := range pipes {
+		// Not a pipe, or the limit is lower: the smaller one works too.
+		_, _ = unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, pipeSize)
+	}
+}
+
 // dialStdio joins in and out to the socket until BuildKit hangs up. The end of
 // in is handed on as half a close, so that what is still on its way back arrives.
-func dialStdio(path string, in, out *os.File) error {
-	conn, err := net.Dial("unix", path)
+func dialStdio(ctx context.Context, path string, in io.Reader, out io.Writer) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
 		return fmt.Errorf("connecting to BuildKit: %w", err)
 	}
@@ -133,21 +161,15 @@ func dialStdio(path string, in, out *os.File) error {
 		return fmt.Errorf("connecting to BuildKit: got a %T", conn)
 	}
 	defer socket.Close()
-	for _, f := range []*os.File{in, out} {
-		// Not a pipe, or the limit is lower: the smaller one works too.
-		_, _ = unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, pipeSize)
-	}
+	defer context.AfterFunc(ctx, func() { socket.Close() })()
 	_ = socket.SetReadBuffer(pipeSize)
 	_ = socket.SetWriteBuffer(pipeSize)
 	go func() {
 		_ = carry(socket, in) // an error shows in the other direction
 		_ = socket.CloseWrite()
 	}()
+	// When BuildKit has hung up nobody reads what in may still bring.
 	if err := carry(out, socket); err != nil {
-		return fmt.Errorf("copying from BuildKit: %w", err)
-	}
-	// BuildKit has hung up: nobody reads what in may still bring.
-	if err := out.Close(); err != nil {
 		return fmt.Errorf("copying from BuildKit: %w", err)
 	}
 	return nil

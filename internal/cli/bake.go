@@ -147,14 +147,10 @@ func (t *baked) reading(arch string) dockerfile.Options {
 
 // bake runs buildx once the images that only the engine has are at hand.
 func (b *bake) bake(ctx context.Context, engine *docker.Engine, at runner.Endpoint) error {
-	facts, err := engine.Check(ctx, "")
-	if err != nil {
-		return err
-	}
 	store := b.imageStore(engine)
 	for i := range b.targets {
 		t := &b.targets[i]
-		plan, err := localimage.Read(t.input.Dockerfile, t.reading(facts.Arch))
+		plan, err := localimage.Read(t.input.Dockerfile, t.reading(at.Engine.Arch))
 		if err != nil {
 			continue // BuildKit reports a broken Dockerfile, with an excerpt
 		}

@@ -265,7 +265,7 @@ func (b *build) openInput() (err error) {
 
 // build runs buildx once the images that only the engine has are at hand.
 func (b *build) build(ctx context.Context, engine *docker.Engine, at runner.Endpoint) error {
-	lease, err := b.localImages(ctx, engine)
+	lease, err := b.localImages(ctx, engine, at)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/buildcage/buildcage/internal/docker"
 	"github.com/buildcage/buildcage/internal/dockerfile"
 	"github.com/buildcage/buildcage/internal/localimage"
+	"github.com/buildcage/buildcage/internal/runner"
 )
 
 // checkDockerfile refuses options of RUN that BuildKit would refuse much later
@@ -74,12 +75,8 @@ func (b *build) sourcePolicy() bool {
 
 // localImages exports the base images that the engine has. Trouble with the
 // Dockerfile is BuildKit's to tell.
-func (b *build) localImages(ctx context.Context, engine *docker.Engine) (*localimage.Lease, error) {
-	facts, err := engine.Check(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	plan, err := b.plan(facts.Arch)
+func (b *build) localImages(ctx context.Context, engine *docker.Engine, at runner.Endpoint) (*localimage.Lease, error) {
+	plan, err := b.plan(at.Engine.Arch)
 	if err != nil || plan == nil || b.sourcePolicy() {
 		return &localimage.Lease{}, nil
 	}

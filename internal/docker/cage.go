@@ -44,13 +44,14 @@ type Cage struct {
 	Slot     int
 	BuildKit string // version, from the ready status
 
-	engine *Engine
-	attach *attachment
-	done   chan struct{}
-	exit   Exit
-	cancel context.CancelFunc
-	remove sync.Once
-	gone   error // the result of remove
+	engine  *Engine
+	attach  *attachment
+	session session
+	done    chan struct{}
+	exit    Exit
+	cancel  context.CancelFunc
+	remove  sync.Once
+	gone    error // the result of remove
 }
 
 // Start claims the lowest free slot, starts a cage there and waits until it is
@@ -165,6 +166,7 @@ func (c *Cage) Remove(ctx context.Context) error {
 		short, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
 		c.gone = c.engine.removeContainer(short, c.ID)
+		c.hangUp()
 		if c.attach != nil {
 			c.attach.close()
 		}

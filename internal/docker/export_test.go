@@ -1,8 +1,10 @@
 package docker
 
 import (
+	"bufio"
 	"context"
 	"io"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 )
@@ -21,3 +23,10 @@ func Abandoned(state string, created int64, labels map[string]string, gone func(
 
 // Demux reads the standard output of a multiplexed stream.
 func Demux(src io.Reader, stderr io.Writer) io.Reader { return &demux{src: src, stderr: stderr} }
+
+// First reads what a session's process says first.
+func First(text string) error {
+	l := &line{out: bufio.NewReaderSize(strings.NewReader(text), preface), stderr: newTail(nil)}
+	_, err := l.Read(make([]byte, 1))
+	return err
+}

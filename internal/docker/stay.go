@@ -210,8 +210,9 @@ func (e *Engine) Open(ctx context.Context, s *Staying) *Cage {
 	return c
 }
 
-// Close stops listening for the end of the cage.
+// Close stops listening for the end of the cage, and ends its commands.
 func (c *Cage) Close() {
+	c.hangUp()
 	if c.cancel != nil {
 		c.cancel()
 	}

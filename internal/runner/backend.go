@@ -11,6 +11,9 @@ import (
 
 // backend is the engine as the steps need it; tests put other functions here.
 type backend struct {
+	// reach begins to connect to a cage that is there already, until leave is
+	// called; nil: there is none.
+	reach func(context.Context) (leave func())
 	check func(context.Context) (docker.Facts, error)
 	sweep func(ctx context.Context, ownerGone func(run string) bool) error
 	image func(context.Context) (id string, err error)

@@ -16,16 +16,23 @@ import (
 )
 
 // leasing is the backend of a run in a cage that stays: the run registers
-// instead of starting anything.
+// instead of starting anything. What it registers over takes the engine a
+// while to make, so that begins before anything else.
 func leasing(o Options) backend {
+	var c *docker.Cage
 	return backend{
+		reach: func(ctx context.Context) (leave func()) {
+			c = o.Engine.Open(ctx, o.Stay)
+			c.Prepare()
+			return c.Close
+		},
 		check: func(ctx context.Context) (docker.Facts, error) { return o.Engine.Check(ctx, "") },
 		sweep: o.Engine.Sweep,
 		guard: func(context.Context) ([]netip.Prefix, error) { return nil, nil },
 		image: func(context.Context) (string, error) { return o.Stay.Image, nil },
-		start: func(ctx context.Context, _ docker.Facts, c docker.Config) (cage, error) {
-			return register(ctx, o.Engine.Open(ctx, o.Stay), o.Stay.Name, contract.Registration{
-				Version: contract.BootVersion, RunID: c.Boot.RunID, CLI: c.Boot.CLI, Policy: c.Boot.Policy,
+		start: func(ctx context.Context, _ docker.Facts, config docker.Config) (cage, error) {
+			return register(ctx, c, o.Stay.Name, contract.Registration{
+				Version: contract.BootVersion, RunID: config.Boot.RunID, CLI: config.Boot.CLI, Policy: config.Boot.Policy,
 			})
 		},
 	}
@@ -55,13 +62,11 @@ func register(ctx context.Context, c *docker.Cage, name string, r contract.Regis
 	failed := true
 	stream, err := c.Exec(ctx, contract.CommandRegister)
 	if err != nil {
-		c.Close()
 		return nil, fmt.Errorf("registering with cage %q: %w", name, err)
 	}
 	defer func() {
 		if failed {
 			stream.Close()
-			c.Close()
 		}
 	}()
 	stop := context.AfterFunc(ctx, func() { stream.Close() })
@@ -141,7 +146,6 @@ func (l *leasedCage) Remove(ctx context.Context) error {
 		case <-time.After(leaveTime):
 		}
 		l.lease.Close()
-		l.Cage.Close()
 	})
 	return nil
 }

@@ -70,6 +70,7 @@ type Endpoint struct {
 	Dir  string // private, removed at the end of the run: room for the build's own files
 	// BuildKit is the version that answers there.
 	BuildKit string
+	Engine   docker.Facts // where it runs
 }
 
 // State of a step.
@@ -117,6 +118,7 @@ type step struct {
 
 func (r *run) steps() []step {
 	return []step{
+		{"reach the cage", r.reach},
 		{"check the engine", r.checkEngine},
 		{"make a private directory", r.makeDir},
 		{"clean up after dead runs", r.sweep},

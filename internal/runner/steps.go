@@ -44,6 +44,18 @@ func (r *run) progress(name string, s State) {
 	}
 }
 
+func (r *run) reach(ctx context.Context) error {
+	if r.backend.reach == nil {
+		return nil
+	}
+	leave := r.backend.reach(ctx)
+	r.later("leave the cage", func(context.Context) error {
+		leave()
+		return nil
+	})
+	return nil
+}
+
 func (r *run) checkEngine(ctx context.Context) (err error) {
 	r.result.Engine, err = r.backend.check(ctx)
 	return err
@@ -188,6 +200,6 @@ func (r *run) openBuilder(context.Context) error {
 		return err
 	}
 	r.later("close the builder", func(context.Context) error { return b.close() })
-	r.builder = Endpoint{Addr: "unix://" + r.dir.socket(), Dir: r.dir.path, BuildKit: r.result.BuildKit}
+	r.builder = Endpoint{Addr: "unix://" + r.dir.socket(), Dir: r.dir.path, BuildKit: r.result.BuildKit, Engine: r.result.Engine}
 	return nil
 }

@@ -33,6 +33,10 @@ func main() {
 
 // client is what the execs run.
 func client(command string, args []string) {
+	if command == contract.CommandSession {
+		session()
+		os.Exit(0)
+	}
 	if command == contract.CommandDialStdio {
 		conn := dial(contract.BuildKitSocket)
 		go func() {
