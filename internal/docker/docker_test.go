@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -68,7 +69,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"older than the client", engineOf(t, "1.38", "linux", amd64), "", docker.TooOld, "speaks API 1.38", "20.10"},
 		{"too old", engineOf(t, "1.40", "linux", amd64), "", docker.TooOld, "speaks API 1.40", "20.10"},
 		{"windows", engineOf(t, "1.47", "windows", amd64), "", docker.WrongOS, "runs windows containers", "Linux containers"},
-		{"other machine", engineOf(t, "1.41", "linux", amd64), "arm64", docker.WrongArch, "runs on amd64", "linux/amd64"},
+		{"other machine", engineOf(t, "1.41", "linux", amd64), "arm64", docker.WrongArch, "runs on amd64", runtime.GOOS + "/amd64, or an engine on arm64"},
 		{"broken", engineOf(t, "1.41", "linux", nil), "", docker.Unspecified, "asking the Docker engine", "docker version"},
 	}
 	for _, tt := range tests {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -102,7 +103,7 @@ func wrongOS(os string) error {
 func wrongArch(engine, cage string) error {
 	return &Error{Kind: WrongArch,
 		Text: fmt.Sprintf("the Docker engine runs on %s, this buildcage carries a cage for %s", engine, cage),
-		Tip:  fmt.Sprintf("use the buildcage release for linux/%s", engine)}
+		Tip:  fmt.Sprintf("use the buildcage release for %s/%s, or an engine on %s", runtime.GOOS, engine, cage)}
 }
 
 // Classify gives an engine's answer its kind. The engine has no codes for

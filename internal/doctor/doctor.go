@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"strings"
 
 	"github.com/buildcage/buildcage/internal/docker"
@@ -103,7 +104,7 @@ func (f *Facts) image() Finding {
 		return Finding{"image", Problem, f.ImageErr.Error(), hint(f.ImageErr, "install a released binary")}
 	case f.EngineErr == nil && f.ImageArch != f.Engine.Arch:
 		return Finding{"image", Problem, fmt.Sprintf("the engine is %s, this program carries a cage for %s", f.Engine.Arch, f.ImageArch),
-			"install the buildcage whose cage is for linux/" + f.Engine.Arch}
+			"install the release for " + runtime.GOOS + "/" + f.Engine.Arch + ", or use an engine on " + f.ImageArch}
 	}
 	return Finding{"image", OK, "the program carries a cage for " + f.ImageArch, ""}
 }
