@@ -21,7 +21,7 @@ func hostileTexts() []string {
 		"</details></code></pre><h1>x</h1>", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"'><svg onload=alert(1)>", "&lt;b&gt;&#60;b&#62;&amp;", "{{.}} {0} ${x} $(x)", "</style><style>*{}",
 		"::error::pwned", "%0A::error::pwned", "x%0Ax\n::set-output name=x::y", "##[error]x", "##vso[task.complete]", "a,line=1::b", "file=x,line=2",
 		"- a: b\n  c: !!python", "key: 'x' # y", "]]>", "<![CDATA[x]]>", "<!--x-->", "--> &x; <?xml?>", "\x0b\x0c\x01\ufffe",
-		strings.Repeat("z", 300), strings.Repeat("`|", 200), "...", "", " ", "  x  ", "\\", "a\\", "##", "](", "a@b.example", "javascript:alert(1)", "//evil.example/x", "../../x", "a:b:c",
+		strings.Repeat("z", 300), strings.Repeat("w", 5000), "=1+1", "@SUM(A1)", "=HYPERLINK(\"https://evil.example\")", strings.Repeat("`|", 200), "...", "", " ", "  x  ", "\\", "a\\", "##", "](", "a@b.example", "javascript:alert(1)", "//evil.example/x", "../../x", "a:b:c",
 	}
 }
 

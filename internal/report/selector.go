@@ -23,8 +23,8 @@ func plain(command string) string {
 
 // selector is the narrowest glob for a command: the command itself. A * of it
 // becomes a ?, which stands for one character and so for the * too. What the
-// record had to cut becomes a *, and so does a control byte, because the record
-// of a command that spells one out looks the same.
+// record had to cut becomes a *, and so does a control byte, which nobody could
+// read in a policy file.
 func selector(command string) string {
 	var b strings.Builder
 	for command != "" {

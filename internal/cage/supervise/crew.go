@@ -77,13 +77,20 @@ func (c *crew) stage() string {
 	return stage
 }
 
+// stepRecord is what a journal takes of a step: policies select by its command
+// as it is, and the record has it escaped, so that it can be read back.
+func stepRecord(s event.Step) event.Record {
+	s.Command = event.EscapeMax(s.Command, event.MaxRecord)
+	return event.Record{Kind: event.KindStep, Step: &s}
+}
+
 // begin records the beginning of the step.
 func (c *crew) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.begun = true
 	for _, m := range c.members {
-		m.Journal.Add(event.Record{Kind: event.KindStep, Step: &c.step.Step})
+		m.Journal.Add(stepRecord(c.step.Step))
 	}
 }
 
@@ -102,7 +109,7 @@ func (c *crew) join(t *tenant.Tenant, who policy.Step, sofar func() evidence.Run
 	if !c.begun {
 		return
 	}
-	m.Journal.Add(event.Record{Kind: event.KindStep, Step: &c.step.Step})
+	m.Journal.Add(stepRecord(c.step.Step))
 	for _, r := range m.past(sofar()) {
 		m.Journal.Add(ofStep(r, c.step.ID))
 	}
@@ -183,7 +190,7 @@ func (c *crew) end(s event.Step, found []vertex.Vertex, of func(ref string) *ten
 				}
 			}
 		}
-		m.Journal.Add(event.Record{Kind: event.KindStep, Step: &own})
+		m.Journal.Add(stepRecord(own))
 	}
 }
 

@@ -65,3 +65,38 @@ func TestJoinBudget(t *testing.T) {
 		t.Errorf("%q, want %q:\n%s", got, want, text)
 	}
 }
+
+// What a record says of a command can be read back: one that has a control byte
+// is not one that spells it out.
+func TestRecordedCommand(t *testing.T) {
+	for _, command := range []string{"printf '\\x1b[0m'", "printf '\x1b[0m'", `sed 's/\\x5c//'`, "a\n\tb\\\nc", "\xe2\x9c\x93 \\xe2\\x9c\\x93"} {
+		one, record := newTenant(t, "one", "git.example.com:*")
+		c := &crew{step: &step.Step{Step: event.Step{ID: "s1", Command: command}}, members: []member{newMember(one, policy.Step{})}}
+		c.begin()
+		c.end(event.Step{ID: "s1", Command: command}, nil, nil)
+		if err := one.Journal.Seal(sealed); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for line := range strings.Lines(string(text)) {
+			var r event.Record
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatal(err)
+			}
+			if r.Step == nil {
+				continue
+			}
+			n++
+			if got, err := event.Unescape(r.Step.Command); err != nil || got != command {
+				t.Errorf("%q is read back as %q (%v)", command, got, err)
+			}
+		}
+		if n != 2 || c.step.Command != command {
+			t.Errorf("%d records of %q, which is %q now", n, command, c.step.Command)
+		}
+	}
+}

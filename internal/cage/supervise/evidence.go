@@ -95,7 +95,7 @@ func (p *parts) cached(t *tenant.Tenant, v vertex.Vertex, command, identity stri
 		s.Evidence.At, s.Evidence.PolicyDigest = known.Runs[n-1].At, known.Runs[n-1].PolicyDigest
 		s.Command = known.Runs[n-1].Command // as policies select by; the build's own wording may be another
 	}
-	t.Journal.Add(event.Record{Kind: event.KindStep, Step: &s})
+	t.Journal.Add(stepRecord(s))
 	for _, r := range records {
 		t.Journal.Add(ofStep(r, s.ID))
 	}
