@@ -163,7 +163,7 @@ func (u *up) options() (runner.Options, error) {
 }
 
 // minCache is below what a build needs to work at all.
-const minCache = 100 << 20
+const minCache = 100_000_000
 
 func parseSize(text string) (int64, error) {
 	n, err := units.FromHumanSize(strings.TrimSpace(text))

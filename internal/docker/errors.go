@@ -77,6 +77,14 @@ func (e *Engine) unreachable(ctx context.Context, err error) error {
 		Tip:  "see whether docker version works with the same settings"}
 }
 
+// failed is the error of a request, which may be the first one that is made.
+func (e *Engine) failed(ctx context.Context, doing string, err error) error {
+	if client.IsErrConnectionFailed(err) {
+		return e.unreachable(ctx, err)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
 func (e *Engine) dialRefused(ctx context.Context) bool {
 	if !strings.HasPrefix(e.host(), "unix://") {
 		return false

@@ -150,7 +150,7 @@ func (e *Engine) Stays(ctx context.Context) ([]Staying, error) {
 		All: true, Filters: make(client.Filters).Add("label", contract.LabelName),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("listing cages: %w", err)
+		return nil, e.failed(ctx, "listing cages", err)
 	}
 	var all []Staying
 	for _, c := range list.Items {
@@ -177,7 +177,7 @@ func (e *Engine) FindStay(ctx context.Context, name string) (*Staying, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("looking for cage %q: %w", name, err)
+		return nil, e.failed(ctx, fmt.Sprintf("looking for cage %q", name), err)
 	}
 	c := result.Container
 	if c.Config == nil || c.State == nil || c.Config.Labels[contract.LabelName] != name {

@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -20,6 +22,7 @@ func main() {
 	count := flag.Int("count", 1, "ask so many hosts, %d of whose names is their number")
 	at := flag.Int("at", 1, "so many at a time")
 	done := flag.String("done", "", "`FILE` to leave behind")
+	fill := flag.Int64("fill", 0, "so many random bytes in that")
 	flag.Parse()
 	var names []string
 	for _, name := range flag.Args() {
@@ -48,11 +51,20 @@ func main() {
 	}
 	all.Wait()
 	if *done != "" {
-		if err := os.WriteFile(*done, nil, 0o644); err != nil {
+		if err := leave(*done, *fill); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 	}
+}
+
+func leave(path string, size int64) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(f, rand.Reader, size)
+	return errors.Join(err, f.Close())
 }
 
 func ask(client *http.Client, name string) string {
