@@ -165,8 +165,8 @@ func (c *conduit) finish(hard bool) {
 	c.on.remove(c)
 }
 
-// conclude records the connection. Where the record has to wait for the
-// process, the relay does not.
+// conclude has the connection recorded, beside the relay. Where that has to wait
+// for the process, other records do not.
 func (c *conduit) conclude(bad *broke) {
 	switch {
 	case c.connecting && bad == nil:
@@ -177,15 +177,17 @@ func (c *conduit) conclude(bad *broke) {
 		c.broken(c.ev, bad.err)
 	}
 	c.end(c.ev)
-	write := func() {
-		defer c.leave()
-		c.record(c.ev)
-	}
 	if c.opener.known() {
-		write()
+		c.on.clerk.add(c)
 		return
 	}
-	go write()
+	go c.write()
+}
+
+// write records the connection, which is the end of it.
+func (c *conduit) write() {
+	defer c.leave()
+	c.record(c.ev)
 }
 
 // probe asks the kernel to find out whether the ends are still there.

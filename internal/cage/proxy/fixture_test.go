@@ -168,6 +168,7 @@ func (l *lab) original(_ int, client netip.AddrPort) (netip.AddrPort, error) {
 	defer l.mu.Unlock()
 	for {
 		if to, ok := l.orig[client.String()]; ok {
+			delete(l.orig, client.String()) // another connection may get its port
 			return to, nil
 		}
 		l.changed.Wait()

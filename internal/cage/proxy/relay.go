@@ -22,6 +22,7 @@ type relay struct {
 	poll    int // epoll, edge-triggered
 	file    *os.File
 	done    chan struct{}
+	clerk   *clerk
 	scratch [bufSize]byte // what is taken from one socket and fits into the other at once
 
 	mu      sync.Mutex
@@ -64,6 +65,7 @@ func newRelay(p *pipes) (*relay, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("creating a relay: %w", err), r.file.Close())
 	}
+	r.clerk = newClerk()
 	go func() {
 		defer close(r.done)
 		_ = raw.Read(func(uintptr) bool { r.turn(); return false }) // until close
@@ -74,10 +76,15 @@ func newRelay(p *pipes) (*relay, error) {
 // close ends the loop. There must be no connections left.
 func (r *relay) close() {
 	r.mu.Lock()
+	again := r.closed
 	r.closed = true
 	r.mu.Unlock()
+	if again {
+		return
+	}
 	r.file.Close()
 	<-r.done
+	r.clerk.close()
 }
 
 // add begins to carry c. Its first events come at once.
