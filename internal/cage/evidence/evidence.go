@@ -64,8 +64,9 @@ func (e *Evidence) add(r Run) {
 func join(older, newer Run) Run {
 	o := observation{run: newer}
 	o.index()
-	for _, c := range older.Conns {
-		o.conn(c)
+	for i := range older.Conns {
+		c := &older.Conns[i]
+		o.conn(c, c.First, c.Last)
 	}
 	for _, d := range older.Drops {
 		o.drop(d)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/buildcage/buildcage/internal/event"
 )
@@ -62,9 +63,7 @@ func (o *Observer) See(r event.Record) {
 	switch {
 	case r.Conn != nil:
 		if one := o.steps[r.Conn.Step]; one != nil {
-			c := *r.Conn
-			c.First, c.Last = r.Time, r.Time
-			one.conn(c)
+			one.conn(r.Conn, r.Time, r.Time)
 		}
 	case r.Drop != nil:
 		if one := o.steps[r.Drop.Step]; one != nil {
@@ -150,12 +149,15 @@ func at[K comparable](index map[K]int, key K) (i int, fresh bool) {
 	return index[key], true
 }
 
-func (o *observation) conn(c event.Conn) {
-	i, fresh := at(o.conns, keyOf(&c))
+// conn takes what was seen from first to last. It leaves seen as it is.
+func (o *observation) conn(seen *event.Conn, first, last time.Time) {
+	i, fresh := at(o.conns, keyOf(seen))
 	switch {
 	case i < 0:
 		o.run.Cut = true
 	case fresh:
+		c := *seen
+		c.First, c.Last = first, last
 		// What a judgement does not need takes room; who did it is worth it.
 		c.Step, c.Request, c.Method, c.Path, c.Took, c.Rule, c.RulePos = "", 0, "", "", 0, "", ""
 		c.Flags = slices.Clone(c.Flags)
@@ -165,10 +167,10 @@ func (o *observation) conn(c event.Conn) {
 		o.run.Conns = append(o.run.Conns, c)
 	default:
 		had := &o.run.Conns[i]
-		had.Count = event.Add(had.Times(), c.Times())
-		had.Up, had.Down = event.Add(had.Up, c.Up), event.Add(had.Down, c.Down)
-		if had.Last.Before(c.Last) {
-			had.Last = c.Last
+		had.Count = event.Add(had.Times(), seen.Times())
+		had.Up, had.Down = event.Add(had.Up, seen.Up), event.Add(had.Down, seen.Down)
+		if had.Last.Before(last) {
+			had.Last = last
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -117,5 +118,27 @@ func TestShrink(t *testing.T) {
 		if err != nil || fi.Size() != want {
 			t.Errorf("k%d: %v, %v", i, fi.Size(), err)
 		}
+	}
+}
+
+// A repeat widens the time of what was seen, and what was seen stays as it was.
+func TestObserverTimes(t *testing.T) {
+	var o Observer
+	o.Begin("s1")
+	seen := event.Conn{Step: "s1", Protocol: "http", Name: "allowed.example.com", Method: "GET", Path: "/a", Up: 1, Down: 2}
+	before := seen
+	first := time.Unix(1000, 0)
+	for i := range 3 {
+		o.See(event.Record{Time: first.Add(time.Duration(i) * time.Second), Conn: &seen})
+	}
+	if !reflect.DeepEqual(seen, before) {
+		t.Errorf("the record has changed: %+v", seen)
+	}
+	run := o.End("s1")
+	if len(run.Conns) != 1 {
+		t.Fatalf("%+v", run)
+	}
+	if c := run.Conns[0]; !c.First.Equal(first) || !c.Last.Equal(first.Add(2*time.Second)) || c.Count != 3 || c.Up != 3 || c.Down != 6 || c.Path != "" {
+		t.Errorf("%+v", c)
 	}
 }

@@ -117,3 +117,31 @@ func BenchmarkThroughput(b *testing.B) {
 		}
 	}
 }
+
+// One request and its response on a connection that stays.
+func BenchmarkRequest(b *testing.B) {
+	const request, response = "GET /a HTTP/1.1\r\nHost: allowed.example.com\r\nUser-Agent: bench\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
+	addr := benchProxy(b, func(c net.Conn) {
+		buf := make([]byte, 4<<10)
+		for {
+			if _, err := c.Read(buf); err != nil {
+				return
+			}
+			io.WriteString(c, response)
+		}
+	})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	buf := make([]byte, len(response))
+	b.ReportAllocs()
+	for b.Loop() {
+		io.WriteString(c, request)
+		if _, err := io.ReadFull(c, buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -27,7 +27,8 @@ type exchange struct {
 	number    int
 	start     mark
 	deadline  time.Time     // of the client's socket, as far as it was set here
-	known     string        // Host of the last request
+	ruling    ruling        // on the last request that was allowed
+	idle      time.Time     // when the last request was recorded
 	last      policy.Target // that a request went to with transport
 	line      *line         // nil: none
 	whole     bool          // the last response was relayed to its end
@@ -122,8 +123,7 @@ func (x *exchange) next() bool {
 	br, bytes, err := readHead(x.br, x.hurry)
 	x.br = br
 	h := &x.head
-	refused := h.scan(bytes, x.known)
-	x.known = h.host
+	refused := h.scan(bytes, x.ruling.host)
 	ev.Method, ev.Path = event.EscapeMax(h.method, 64), pathOf(h.target)
 	switch {
 	case errors.Is(err, errTooLong):
@@ -164,7 +164,7 @@ func (x *exchange) await() bool {
 	if x.number++; x.number == 1 {
 		x.patience(x.began.Add(x.Limits.Hello))
 	} else if x.br.Buffered() < 2 {
-		until := time.Now().Add(x.Limits.KeepAlive)
+		until := x.idle.Add(x.Limits.KeepAlive)
 		if early := until.Sub(x.deadline); early < 0 || early > x.Limits.KeepAlive/16 {
 			x.patience(until)
 		}
@@ -194,15 +194,15 @@ func (x *exchange) aborted(ev *event.Conn) bool {
 
 // judge decides about one request and serves it.
 func (x *exchange) judge(ev *event.Conn, h *head) bool {
-	t, raw, refused := x.target(h)
-	ev.Protocol, ev.Name, ev.RawName = string(t.Protocol), t.Name, event.Escape(raw)
+	r, refused := x.rule(h)
+	t, d := r.target, r.decision
+	ev.Protocol, ev.Name, ev.RawName = string(t.Protocol), t.Name, event.Escape(r.raw)
 	if t.Protocol == "" {
 		ev.Protocol = string(policy.HTTP)
 	}
 	if refused != nil {
 		return x.refuse(ev, refused)
 	}
-	d := x.step.Rules().Judge(t)
 	if !x.allows(ev, d, t) {
 		return x.refuse(ev, &refusal{reason: event.Reason(d.Reason), status: 403, hint: hint(t)})
 	}
@@ -218,6 +218,35 @@ func (x *exchange) judge(ev *event.Conn, h *head) bool {
 	return x.forward(ev, h, t)
 }
 
+// ruling is what a Host means on a connection, and whether it may be asked.
+type ruling struct {
+	host     string        // as sent; empty: nothing has been ruled
+	scope    *policy.Scope // that decided
+	target   policy.Target
+	raw      string
+	decision policy.Decision
+}
+
+// rule decides about a request. Requests of one connection are much alike, so
+// the last ruling is good for the next one with the same Host, as long as the
+// rules are the same.
+func (x *exchange) rule(h *head) (ruling, *refusal) {
+	scope, path := x.step.Rules(), h.target[0] == '/'
+	if path && h.hosts == 1 && h.host == x.ruling.host && scope == x.ruling.scope {
+		return x.ruling, nil
+	}
+	t, raw, refused := x.target(h)
+	r := ruling{host: h.host, scope: scope, target: t, raw: raw}
+	if refused != nil {
+		return r, refused
+	}
+	r.decision = scope.Judge(t)
+	if path && t.Protocol == policy.HTTP && r.decision.Allowed {
+		x.ruling = r
+	}
+	return r, nil
+}
+
 // hint is the line that would allow a target.
 func hint(t policy.Target) string {
 	list, rule := policy.Suggest(t)
@@ -231,7 +260,8 @@ func hint(t policy.Target) string {
 func (x *exchange) finish(ev *event.Conn) {
 	ev.Up = max(0, x.up.Load()-int64(x.br.Buffered())-int64(len(x.hello))-x.start.up)
 	ev.Down = x.down.Load() - x.start.down
-	ev.Took = time.Since(x.start.at)
+	x.idle = time.Now()
+	ev.Took = x.idle.Sub(x.start.at)
 	x.emit(ev)
 }
 

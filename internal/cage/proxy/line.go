@@ -29,6 +29,7 @@ type line struct {
 	addr   netip.AddrPort
 	conn   *net.TCPConn
 	br     *bufio.Reader
+	public bool // addr needs no flag
 	limit  io.LimitedReader
 	forget func() bool // the end of the client's connection
 }
@@ -81,6 +82,7 @@ func (x *exchange) call(t policy.Target) error {
 		return err
 	}
 	l := &line{to: t, addr: addrPort(conn.RemoteAddr()), conn: conn, limit: io.LimitedReader{R: conn}}
+	l.public = !x.proxied && x.Dialer.Check(l.addr.Addr()) == policy.Public
 	l.br = bufio.NewReaderSize(&l.limit, readSize)
 	l.forget = context.AfterFunc(x.ctx, func() {
 		conn.SetLinger(0)

@@ -82,7 +82,9 @@ func (x *exchange) askPlainly(ev *event.Conn, h *head, t policy.Target) bool {
 	if err := x.ask(ev, t, x.out); err != nil {
 		return x.failed(ev, err)
 	}
-	x.dialled(ev, ev.Dialled)
+	if !x.line.public {
+		x.dialled(ev, ev.Dialled)
+	}
 	if !x.line.read(&x.status, h.method) {
 		r, err := x.line.response(h.method)
 		if err != nil {
