@@ -27,7 +27,7 @@ demo: setup ## audit a real build, build it with the allowlist, then try a hosti
 	@scripts/prepare node && scripts/demo
 
 test: setup ## run every test there is; none is skipped
-	@scripts/prepare && scripts/golangci run ./... && $(GO) run ./scripts/suite all
+	@scripts/prepare && scripts/release tool && scripts/golangci run ./... && $(GO) run ./scripts/suite all
 
 lint: ## run golangci-lint
 	@scripts/golangci run ./...

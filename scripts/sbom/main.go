@@ -113,11 +113,16 @@ func (l *list) relate(a common.ElementID, how string, b common.ElementID) {
 
 func (l *list) describe(root common.ElementID) { l.relate("DOCUMENT", "DESCRIBES", root) }
 
-// modules adds what a Go program is linked from.
+// modules adds what a Go program is linked from. One that comes from a module of
+// somebody else's is of that module: a scanner looks it up by its name.
 func (l *list) modules(of common.ElementID, info *debug.BuildInfo) {
 	version := strings.TrimPrefix(info.GoVersion, "go")
 	l.relate(of, "CONTAINS", l.add("stdlib", version, "pkg:golang/stdlib@"+version))
-	for _, m := range info.Deps {
+	linked := info.Deps
+	if strings.HasPrefix(info.Main.Version, "v") && !strings.HasPrefix(info.Main.Path, "github.com/buildcage/") {
+		linked = append([]*debug.Module{&info.Main}, linked...)
+	}
+	for _, m := range linked {
 		if m.Replace != nil {
 			m = m.Replace
 		}

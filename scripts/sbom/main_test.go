@@ -7,6 +7,7 @@ import (
 	stdjson "encoding/json"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -95,5 +96,18 @@ func TestRun(t *testing.T) {
 	}
 	if err := run(self, document, t.TempDir()); err == nil {
 		t.Error("a program whose image is not there has a list")
+	}
+}
+
+// A program that is another module's main one is listed as that module; ours
+// is no component of itself.
+func TestMainModule(t *testing.T) {
+	for path, want := range map[string]int{"github.com/opencontainers/runc": 3, "github.com/buildcage/buildcage": 2} {
+		l := newList("x")
+		l.modules("root", &debug.BuildInfo{GoVersion: "go1.26", Main: debug.Module{Path: path, Version: "v1.4.3"},
+			Deps: []*debug.Module{{Path: "example.com/a", Version: "v1.0.0"}}})
+		if n := len(l.doc.Packages); n != want {
+			t.Errorf("%s: %d packages, want %d", path, n, want)
+		}
 	}
 }

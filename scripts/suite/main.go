@@ -44,7 +44,7 @@ type suite struct {
 }
 
 func suites() map[string]suite {
-	gates := []string{"BUILDCAGE_TEST_NETNS=1", engineGate + "=1", "BUILDCAGE_TEST_IMAGE=1", "BUILDCAGE_TEST_LAB=1"}
+	gates := []string{"BUILDCAGE_TEST_NETNS=1", engineGate + "=1", "BUILDCAGE_TEST_IMAGE=1", "BUILDCAGE_TEST_LAB=1", "BUILDCAGE_TEST_RELEASE=1"}
 	e2e := phase{
 		title: "e2e: the real program against a real engine",
 		match: target.isE2E,
