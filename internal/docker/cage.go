@@ -61,6 +61,7 @@ func (e *Engine) Start(ctx context.Context, facts Facts, c Config) (_ *Cage, err
 	if err != nil {
 		return nil, err
 	}
+	c.Boot.CacheMax = cacheOf(c.Boot.CacheMax, cage.Slot)
 	failed := true
 	defer func() {
 		if failed { // also in a panic
@@ -72,6 +73,19 @@ func (e *Engine) Start(ctx context.Context, facts Facts, c Config) (_ *Cage, err
 	}
 	failed = false
 	return cage, nil
+}
+
+// leastCache is what each slot may keep at least, if all of them may keep more.
+const leastCache = 1_000_000_000
+
+// cacheOf is what the cache of a slot may hold: all for the first one, for each
+// further one half of what the one before has. Builds that run side by side now
+// and then don't multiply what the engine keeps.
+func cacheOf(most int64, slot int) int64 {
+	for ; slot > 0 && most/2 >= leastCache; slot-- {
+		most /= 2
+	}
+	return most
 }
 
 // claim creates the container. Its name is the slot, and the engine gives a

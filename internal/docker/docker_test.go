@@ -181,6 +181,22 @@ func TestClassify(t *testing.T) {
 }
 
 // A sweep takes what is dead and leaves what may live.
+func TestCacheOf(t *testing.T) {
+	const gb = 1_000_000_000
+	for _, c := range []struct {
+		most int64
+		slot int
+		want int64
+	}{
+		{20 * gb, 0, 20 * gb}, {20 * gb, 1, 10 * gb}, {20 * gb, 4, 20 * gb / 16}, {20 * gb, 63, 20 * gb / 16},
+		{gb / 10, 0, gb / 10}, {gb / 10, 63, gb / 10}, {2*gb - 1, 1, 2*gb - 1}, {0, 5, 0},
+	} {
+		if got := docker.CacheOf(c.most, c.slot); got != c.want {
+			t.Errorf("%d in slot %d: %d, want %d", c.most, c.slot, got, c.want)
+		}
+	}
+}
+
 func TestSweep(t *testing.T) {
 	e, facts, c := loaded(t)
 	alive, orphan := c, c

@@ -30,3 +30,6 @@ func First(text string) error {
 	_, err := l.Read(make([]byte, 1))
 	return err
 }
+
+// CacheOf is what the cache of a slot may hold.
+func CacheOf(most int64, slot int) int64 { return cacheOf(most, slot) }

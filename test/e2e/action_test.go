@@ -22,7 +22,7 @@ func TestAction(t *testing.T) {
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), append([]string{
 			"GITHUB_ACTIONS=true", "GITHUB_WORKSPACE=" + dir, "GITHUB_OUTPUT=" + filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY=" + filepath.Join(dir, "summary"),
-			"INPUT_BINARY=" + binary, "INPUT_CONTEXT=.", "INPUT_ARGS=--no-cache", "INPUT_FAIL_ON_BLOCKED=true", "INPUT_SUMMARY=true", "INPUT_ANNOTATIONS=true",
+			"INPUT_BINARY=" + binary, "INPUT_CONTEXT=.", "INPUT_ARGS=--no-cache\n--output=type=cacheonly\n--cage-prefix=" + prefix(), "INPUT_FAIL_ON_BLOCKED=true", "INPUT_SUMMARY=true", "INPUT_ANNOTATIONS=true",
 			"INPUT_SARIF=" + filepath.Join(dir, "report.sarif"),
 		}, env...)...)
 		out, _ := cmd.CombinedOutput()

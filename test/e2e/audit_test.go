@@ -93,7 +93,7 @@ func TestAuditAfterRefusal(t *testing.T) {
 func damageEvidence(t *testing.T, host string) {
 	t.Helper()
 	found := 0
-	for volume := range strings.FieldsSeq(docker(t, "volume", "ls", "-q", "--filter", "label="+contract.Label)) {
+	for volume := range strings.FieldsSeq(docker(t, "volume", "ls", "-q", "--filter", "name="+prefix())) {
 		script := "for f in $(grep -ls " + host + " /state/" + contract.EvidenceDir + "/*); do echo damaged >$f; echo $f; done"
 		out := docker(t, "run", "--rm", "--network", "none", "-v", volume+":/state", "buildcage-demo:base", "bash", "-c", script)
 		found += len(strings.Fields(out))

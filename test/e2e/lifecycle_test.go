@@ -28,7 +28,7 @@ func start(t *testing.T) *started {
 		"buildcage.yaml": "version: 1\n",
 	})
 	s := &started{stderr: &bytes.Buffer{}, exit: make(chan int, 1)}
-	s.cmd = exec.Command(binary, "build", "--no-cache", "--progress", "plain", ".")
+	s.cmd = exec.Command(binary, owned([]string{"build", "--no-cache", "--progress", "plain", "."})...)
 	s.cmd.Dir = dir
 	pipe, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -166,7 +166,7 @@ func TestKilledClientLeavesNothingAfterOneMoreRun(t *testing.T) {
 	s.wait(t)
 	dir := project(t, map[string]string{"Dockerfile": "FROM buildcage-demo:base\nRUN true\n", "buildcage.yaml": "version: 1\n"})
 	run(t, dir, "build", "--output", "type=cacheonly", ".").want(t, 0)
-	if docker(t, "volume", "ls", "-q", "--filter", "label=com.buildcage") == "" {
+	if docker(t, "volume", "ls", "-q", "--filter", "name="+prefix()) == "" {
 		t.Error("the state volume is gone")
 	}
 }

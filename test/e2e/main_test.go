@@ -15,15 +15,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// binary is the program under test, repo the root of the checkout, outside the
-// directory for temporary files of everybody else.
-var binary, repo, outside string
+// binary is the program under test, repo the root of the checkout.
+var binary, repo string
 
 // scratch begins the name of the tests' own directory for temporary files.
 const scratch = "e2e-"
@@ -33,16 +31,21 @@ func TestMain(m *testing.M) {
 		fmt.Println("e2e: skipped: set BUILDCAGE_TEST_ENGINE=1 (make e2e does)")
 		os.Exit(m.Run())
 	}
-	outside = os.TempDir()
 	dir, err := os.MkdirTemp("", scratch)
 	if err == nil {
 		err = errors.Join(os.Setenv("TMPDIR", dir), prepare()) // what the program leaves there is ours
 	}
 	code := 1
 	if err == nil {
+		err = sweep() // what killed runs have left
+	}
+	if err == nil {
 		code = m.Run()
-	} else {
+		err = sweep()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
 	}
 	os.RemoveAll(dir)
 	os.Exit(code)
@@ -82,75 +85,6 @@ func engine(t *testing.T) {
 			}
 		}
 	})
-}
-
-// cages returns the ids of the program's containers. Other runs of it may use
-// the engine at the same time; their private directories, which outlive their
-// containers, are outside of the tests' own directory for temporary files.
-func cages(t *testing.T, args ...string) []string {
-	t.Helper()
-	list := func() []string {
-		return strings.Split(docker(t, append([]string{"ps", "--filter", "name=^/buildcage-[0-9]+$",
-			"--format", `{{.ID}} {{.Label "com.buildcage.run"}}`}, args...)...), "\n")
-	}
-	var ours []string
-	for _, line := range list() {
-		if id, run, ok := strings.Cut(line, " "); ok {
-			if !foreign(run) {
-				ours = append(ours, id)
-			}
-		}
-	}
-	now := strings.Join(list(), "\n") // another run may have ended before its directory was looked for
-	return slices.DeleteFunc(ours, func(id string) bool { return !strings.Contains(now, id) })
-}
-
-// foreign reports whether somebody else has the private directory of a run: the
-// person who uses this machine, or these tests in another checkout.
-func foreign(run string) bool {
-	for _, pattern := range []string{"buildcage-" + run, scratch + "*/buildcage-" + run} {
-		dirs, _ := filepath.Glob(filepath.Join(outside, pattern))
-		if slices.ContainsFunc(dirs, func(dir string) bool { return filepath.Dir(dir) != os.TempDir() }) {
-			return true
-		}
-	}
-	return false
-}
-
-// leftovers are the containers, private directories and builders of the
-// program that exist now.
-func leftovers(t *testing.T) map[string]bool {
-	t.Helper()
-	found := make(map[string]bool)
-	for _, id := range cages(t, "--all") {
-		found["container "+id] = true
-	}
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "buildcage-*"))
-	for _, d := range dirs {
-		found["directory "+d] = true
-	}
-	home, _ := os.UserHomeDir()
-	builders, _ := filepath.Glob(filepath.Join(home, ".docker", "buildx", "instances", "*"))
-	for _, b := range builders {
-		found["builder "+b] = true
-	}
-	return found
-}
-
-// apart gives the cages of a test a cache of their own: other runs on this
-// engine may take the one that a build has just filled. It ends with the test.
-func apart(t *testing.T) []string {
-	t.Helper()
-	prefix := fmt.Sprintf("buildcage-apart-%d", time.Now().UnixNano())
-	t.Cleanup(func() {
-		if left := docker(t, "ps", "-aq", "--filter", "name=^/"+prefix); left != "" {
-			t.Errorf("left behind: containers %s", left)
-		}
-		for volume := range strings.FieldsSeq(docker(t, "volume", "ls", "-q", "--filter", "name="+prefix)) {
-			docker(t, "volume", "rm", volume)
-		}
-	})
-	return []string{"--cage-prefix", prefix}
 }
 
 func docker(t *testing.T, args ...string) string {
@@ -234,7 +168,7 @@ func run(t *testing.T, dir string, args ...string) result {
 	case "build", "audit", "bake":
 		args = append([]string{args[0], "--report", "text", "--report", "json=" + file, "--progress", "plain"}, args[1:]...)
 	}
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(ctx, binary, owned(args)...)
 	cmd.Dir = dir
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -38,7 +38,7 @@ RUN (echo > /dev/tcp/collector.example.com/443) 2>/dev/null || true
 		t.Fatalf("exit %d\n%s", code, msg)
 	}
 	for _, args := range [][]string{{"build"}, {"image", "build"}, {"builder", "build"}, {"cage", "build"}} {
-		args = append(args, "--no-cache", "--output", "type=cacheonly", ".")
+		args = append(args, "--no-cache", "--cage-prefix", prefix(), "--output", "type=cacheonly", ".")
 		if code, msg := call("docker", args...); code != 3 || !strings.Contains(msg, "collector.example.com:443") {
 			t.Errorf("docker %s: exit %d, want 3 and a refusal\n%s", strings.Join(args, " "), code, tail(msg))
 		}

@@ -38,8 +38,10 @@ const (
 type Store struct {
 	dir string
 
-	mu   sync.Mutex
-	lost map[string]bool // commands with runs that nobody knows of
+	mu    sync.Mutex
+	lost  map[string]bool // commands with runs that nobody knows of
+	files int             // that may be there, and their bytes
+	total int64
 }
 
 // Open makes the directory fit, and finds out what an earlier cage left undone.
@@ -86,6 +88,33 @@ func (s *Store) recover() error {
 	return s.shrink(files, total)
 }
 
+// bound shrinks the directory when what was written since may have brought it
+// beyond its bounds: a cage that stays writes for weeks.
+func (s *Store) bound() error {
+	if s.files <= maxFiles+maxFiles/8 && s.total <= maxTotal+maxTotal/8 {
+		return nil
+	}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	var files []fs.FileInfo
+	var total int64
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), suffix) {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		files = append(files, info)
+		total += info.Size()
+	}
+	return s.shrink(files, total)
+}
+
+// shrink also counts what is left.
 func (s *Store) shrink(files []fs.FileInfo, total int64) error {
 	slices.SortFunc(files, func(a, b fs.FileInfo) int { return a.ModTime().Compare(b.ModTime()) })
 	var errs []error
@@ -101,6 +130,7 @@ func (s *Store) shrink(files []fs.FileInfo, total int64) error {
 		}
 		total -= f.Size()
 	}
+	s.files, s.total = min(len(files), maxFiles), total
 	return errors.Join(errs...)
 }
 
@@ -190,6 +220,10 @@ func (s *Store) write(key string, e Evidence) error {
 		return fmt.Errorf("keeping evidence: %w", err)
 	}
 	if err := replace(s.path(key), b); err != nil {
+		return fmt.Errorf("keeping evidence: %w", err)
+	}
+	s.files, s.total = s.files+1, s.total+int64(len(b)) // more than there is, where it replaced one
+	if err := s.bound(); err != nil {
 		return fmt.Errorf("keeping evidence: %w", err)
 	}
 	return nil

@@ -142,3 +142,31 @@ func TestObserverTimes(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// A cage that stays does not wait for the next one to keep its bounds.
+func TestBoundWhileOpen(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	big := Run{}
+	for i := range maxEntries {
+		big.Conns = append(big.Conns, event.Conn{Name: fmt.Sprint(strings.Repeat("a", 700), i)})
+	}
+	must(t, s.Keep("first", "RUN x", big))
+	old := filepath.Join(dir, "first"+suffix)
+	must(t, os.Chtimes(old, time.Time{}, time.Unix(1, 0)))
+	s.total = maxTotal + maxTotal/8 - 1 // as after many more
+	must(t, os.WriteFile(filepath.Join(dir, "second"+suffix), nil, 0o600))
+	must(t, os.Truncate(filepath.Join(dir, "second"+suffix), maxTotal-1)) // sparse
+	must(t, s.Begin("r1", "s1", "npm ci"))
+	must(t, s.Keep("third", "RUN y", Run{Command: "y"}))
+	if s.total > maxTotal || s.files != 3 {
+		t.Errorf("%d files of %d bytes are counted", s.files, s.total)
+	}
+	if e := s.Look("first"); e.Doubt != doubtLost {
+		t.Errorf("the oldest: %q", e.Doubt)
+	}
+	if e := s.Look("third"); e.Doubt != "" || len(e.Runs) != 1 {
+		t.Errorf("the latest: %+v", e)
+	}
+	must(t, s.Done("r1", "s1")) // a mark is no evidence to shrink
+}

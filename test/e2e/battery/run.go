@@ -185,7 +185,7 @@ func (r *Run) args() []string {
 	command := map[Mode]string{Restrict: "build", Audit: "audit"}[r.Mode]
 	args := []string{
 		command, "--report", "text", "--report", "json=" + filepath.Join(r.Out, "report.json"), "--events", filepath.Join(r.Out, "events"),
-		"--cage-network", lab.Network, "--cage-resolver", wire.Names + ":53", "--extra-ca", r.Lab.CAFile,
+		"--cage-network", lab.Network, "--cage-prefix", lab.Prefix, "--cage-resolver", wire.Names + ":53", "--extra-ca", r.Lab.CAFile,
 		"--allow-https", "alive.test:443", "--output", "type=cacheonly", "--no-cache", "--progress", "plain",
 	}
 	for _, a := range r.Case.Args {

@@ -37,6 +37,9 @@ const (
 	// StepImage is what the Dockerfiles of cases begin with.
 	StepImage = "buildcage-lab:step"
 	label     = "com.buildcage.lab"
+	// Prefix begins the names of the lab's cages and of the volumes with their
+	// caches, which end with the lab.
+	Prefix = "buildcage-lab"
 )
 
 // Lab is a running lab.
@@ -141,6 +144,9 @@ func (l *Lab) sweep(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := removeCaches(ctx); err != nil {
+		return err
+	}
 	if found, err := docker(ctx, "network", "ls", "-q", "--filter", "name=^"+Network+"$"); err != nil {
 		return err
 	} else if found != "" {
@@ -166,6 +172,16 @@ func removeNetwork(ctx context.Context) error {
 	return err
 }
 
+// removeCaches removes the state volumes that no cage has any more.
+func removeCaches(ctx context.Context) error {
+	names, err := docker(ctx, "volume", "ls", "-q", "--filter", "dangling=true", "--filter", "name=^"+Prefix+"-state-")
+	if err != nil || names == "" {
+		return err
+	}
+	_, err = docker(ctx, append([]string{"volume", "rm"}, strings.Fields(names)...)...)
+	return err
+}
+
 func (l *Lab) certificates(context.Context) error {
 	ca, err := pki.New()
 	if err != nil {
@@ -188,7 +204,7 @@ func (l *Lab) network(ctx context.Context) error {
 	}
 	l.later(func(ctx context.Context) error {
 		_, err := docker(ctx, "network", "rm", Network)
-		return errors.Join(forwardRule(ctx, "-D", true), err)
+		return errors.Join(forwardRule(ctx, "-D", true), err, removeCaches(ctx))
 	})
 	return forwardRule(ctx, "-I", false)
 }
