@@ -20,7 +20,7 @@ func TestBudget(t *testing.T) {
 	if want := burst + flood/share + flood/busy/part; spent < want-10*pass || spent > want+10*pass {
 		t.Errorf("%v of processor time in %v, want %v", spent, flood, want)
 	}
-	if b.spend(2 * pass); b.pause() != 0 {
+	if b.spend(debt / 2); b.pause() != 0 {
 		t.Error("a small debt makes a pause")
 	}
 	b.spend(time.Hour)

@@ -49,6 +49,25 @@ func processorTime(pid int) time.Duration {
 	return time.Duration(ts.Nano())
 }
 
+// watch measures processor time. Where the goroutine was moved to another thread
+// meanwhile it is the time of day, which is never less: holding on to a thread
+// costs every pass two switches between threads.
+type watch struct {
+	thread int
+	used   time.Duration
+	began  time.Time
+}
+
+func startWatch() watch { return watch{unix.Gettid(), threadTime(), time.Now()} }
+
+func (w watch) spent() time.Duration {
+	used := threadTime()
+	if unix.Gettid() != w.thread {
+		return time.Since(w.began)
+	}
+	return used - w.used
+}
+
 // threadTime is the processor time of the calling thread.
 func threadTime() time.Duration {
 	var ts unix.Timespec

@@ -102,12 +102,13 @@ func (s *stage) accept() found {
 	return s.look(conn)
 }
 
-func (s *stage) find(st *step.Step, conn *net.TCPConn, server netip.AddrPort) (find func() *event.Process) {
+func (s *stage) find(st *step.Step, conn *net.TCPConn, server netip.AddrPort) func() *event.Process {
 	s.Helper()
+	var find func() *event.Process
 	raw, err := conn.SyscallConn()
 	must(s, err)
 	must(s, raw.Control(func(fd uintptr) {
-		find = s.finder.Find(st, int(fd), conn.RemoteAddr().(*net.TCPAddr).AddrPort(), server)
+		find, _ = s.finder.Find(st, int(fd), conn.RemoteAddr().(*net.TCPAddr).AddrPort(), server)
 	}))
 	return find
 }

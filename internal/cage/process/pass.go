@@ -2,7 +2,6 @@ package process
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 	"time"
 
@@ -35,11 +34,9 @@ type holder struct {
 func (f *Finder) pass(batch []*search) {
 	f.scan.Lock()
 	defer f.scan.Unlock()
-	runtime.LockOSThread() // for the processor time of this thread
-	defer runtime.UnlockOSThread()
-	begin, used := time.Now(), threadTime()
+	begin, watch := time.Now(), startWatch()
 	defer func() {
-		f.budget.spend(threadTime() - used + time.Duration(len(batch))*asking)
+		f.budget.spend(watch.spent() + time.Duration(len(batch))*asking)
 		f.paused.Store(time.Now().Add(f.budget.pause()).UnixNano())
 	}()
 	whole := f.budget.ok(begin, cageTime())

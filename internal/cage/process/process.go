@@ -130,17 +130,17 @@ func (f *Finder) Close() {
 // Find says who in s opened the accepted connection fd, from client and meant
 // for server. It is called as soon as the connection was accepted, takes down what
 // only fd can tell, and returns the lookup itself, which answers within
-// patience. It returns nil where no process can be known: for what is no step,
-// or has no network of its own.
-func (f *Finder) Find(s *step.Step, fd int, client, server netip.AddrPort) func() *event.Process {
+// patience, or the answer where that takes no looking. Both are nil where no process
+// can be known: for what is no step, or has no network of its own.
+func (f *Finder) Find(s *step.Step, fd int, client, server netip.AddrPort) (look func() *event.Process, known *event.Process) {
 	if s == nil || s.NetNS == "" {
-		return nil
+		return nil, nil
 	}
 	if time.Now().UnixNano() < f.paused.Load() {
-		return func() *event.Process { return &event.Process{Note: NoteBusy} }
+		return nil, &event.Process{Note: NoteBusy}
 	}
 	born, from := opened(fd), unmapped(client)
-	return func() *event.Process { return f.lookUp(s, from, server, born) }
+	return func() *event.Process { return f.lookUp(s, from, server, born) }, nil
 }
 
 func (f *Finder) lookUp(s *step.Step, from, server netip.AddrPort, born uint64) *event.Process {

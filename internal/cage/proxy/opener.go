@@ -33,11 +33,10 @@ func (c *session) whoOpened() *opener {
 		return nil
 	}
 	var find func() *event.Process
-	if c.client.control(func(fd int) { find = c.Process(c.step, fd, c.client.remote, c.orig) }) != nil {
-		return nil
-	}
-	if find == nil {
-		return nil
+	var known *event.Process
+	err := c.client.control(func(fd int) { find, known = c.Process(c.step, fd, c.client.remote, c.orig) })
+	if err != nil || find == nil {
+		return settled(known)
 	}
 	o := &opener{since: c.began, done: make(chan struct{})}
 	go func() {
@@ -51,6 +50,16 @@ func (c *session) whoOpened() *opener {
 		}()
 		o.found = find()
 	}()
+	return o
+}
+
+// settled is a lookup that is over, nil without an answer.
+func settled(p *event.Process) *opener {
+	if p == nil {
+		return nil
+	}
+	o := &opener{done: make(chan struct{}), found: p}
+	close(o.done)
 	return o
 }
 

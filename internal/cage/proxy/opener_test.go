@@ -11,9 +11,9 @@ import (
 
 func TestProcessIsRecorded(t *testing.T) {
 	l := newLab(t, anyPort(), func(s *proxy.Server) {
-		s.Process = func(s *step.Step, _ int, client, orig netip.AddrPort) func() *event.Process {
+		s.Process = func(s *step.Step, _ int, client, orig netip.AddrPort) (func() *event.Process, *event.Process) {
 			found := &event.Process{Exe: s.ID + " " + client.String() + " " + orig.String()}
-			return func() *event.Process { return found }
+			return func() *event.Process { return found }, nil
 		}
 	})
 	conn := l.named("blocked.example.com", 22)
@@ -28,11 +28,11 @@ func TestProcessIsRecorded(t *testing.T) {
 func TestSlowProcess(t *testing.T) {
 	end := make(chan struct{})
 	l := newLab(t, anyPort(), func(s *proxy.Server) {
-		s.Process = func(*step.Step, int, netip.AddrPort, netip.AddrPort) func() *event.Process {
+		s.Process = func(*step.Step, int, netip.AddrPort, netip.AddrPort) (func() *event.Process, *event.Process) {
 			return func() *event.Process {
 				<-end
 				return nil
-			}
+			}, nil
 		}
 	})
 	t.Cleanup(func() { close(end) })
@@ -45,8 +45,8 @@ func TestSlowProcess(t *testing.T) {
 // A bug in a lookup costs the process, not the verdict.
 func TestProcessPanics(t *testing.T) {
 	l := newLab(t, anyPort(), func(s *proxy.Server) {
-		s.Process = func(*step.Step, int, netip.AddrPort, netip.AddrPort) func() *event.Process {
-			return func() *event.Process { panic(errScripted) }
+		s.Process = func(*step.Step, int, netip.AddrPort, netip.AddrPort) (func() *event.Process, *event.Process) {
+			return func() *event.Process { panic(errScripted) }, nil
 		}
 	})
 	wasReset(t, l.named("blocked.example.com", 22))

@@ -40,9 +40,9 @@ type Server struct {
 	Record func(event.Record)
 
 	// Process says how to look up who opened a connection, whose end here is fd,
-	// between the given addresses; nil, or a nil answer, leaves it out of the record. What it
-	// returns runs beside the connection, which may end meanwhile.
-	Process func(st *step.Step, fd int, client, server netip.AddrPort) func() *event.Process
+	// between the given addresses; nil, or nil answers, leave it out of the record. The
+	// lookup that it returns runs beside the connection, which may end meanwhile.
+	Process func(st *step.Step, fd int, client, server netip.AddrPort) (look func() *event.Process, known *event.Process)
 	// Ask holds a connection that no rule allows until somebody has said whether
 	// it may pass, or ctx ends; nil: nobody is asked, and it is refused at once.
 	Ask func(ctx context.Context, st *step.Step, t policy.Target, ev *event.Conn) (asked, allowed bool)
