@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/buildcage/buildcage/bench/builder"
@@ -213,17 +210,13 @@ func sizes(ctx context.Context, e *builder.Engine) ([]figure.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, program, "build", "--no-cache", "--output", "type=cacheonly", dir)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("building with the program: %w: %s", err, strings.TrimSpace(string(out)))
-	}
-	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return nil, errors.New("the kernel does not say how much memory the program used")
+	memory, err := peak(ctx, program, "build", "--no-cache", "--output", "type=cacheonly", dir)
+	if err != nil {
+		return nil, err
 	}
 	return []figure.Row{
 		absolute("the program, with the cage in it", "MB", float64(info.Size())/1e6, 110),
 		absolute("the cage image, unpacked", "MB", float64(image)/1e6, 120),
-		absolute("memory of the program in a build, at most", "MB", float64(usage.Maxrss)*1024/1e6, 120),
+		absolute("memory of the program in a build, at most", "MB", float64(memory)/1e6, 120),
 	}, nil
 }

@@ -41,6 +41,8 @@ func run(ctx context.Context, args []string) error {
 		return bench(ctx)
 	case args[0] == "arena" && len(args) == 3:
 		return inArena(ctx, args[1], args[2])
+	case args[0] == "usage" && len(args) > 1:
+		return usage(ctx, args[1], args[2:]...)
 	case args[0] == "origin" && len(args) == 2:
 		self, err := netip.ParseAddr(args[1])
 		if err != nil {
