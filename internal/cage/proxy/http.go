@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -32,6 +33,20 @@ type exchange struct {
 	last      policy.Target // that a request went to with transport
 	line      *line         // nil: none
 	whole     bool          // the last response was relayed to its end
+	many      int64         // requests at once make it worth while to yield
+}
+
+// crowd is how many requests at once, for each processor, make it likely that
+// some of them wait for one.
+const crowd = 4
+
+// yield lets others go first where there are many. What this one would wait for
+// has come when it is its turn again; to ask for it at once costs a call to the
+// kernel in vain, a switch, and the call again.
+func (x *exchange) yield() {
+	if x.requests.Load() > x.many {
+		runtime.Gosched()
+	}
 }
 
 // mark is where the counters stood when a request began.
@@ -57,6 +72,7 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // done gives the scratch of a request back.
 func (x *exchange) done() {
+	x.requests.Add(-1)
 	s := x.scratch
 	x.scratch = nil
 	if cap(s.out) > maxScratch {
@@ -68,7 +84,7 @@ func (x *exchange) done() {
 
 // http serves requests until the client or a refusal ends the connection.
 func (c *session) http() {
-	x := &exchange{session: c}
+	x := &exchange{session: c, many: crowd * int64(runtime.GOMAXPROCS(0))}
 	c.client.open() // it is read and written for long, and waits for many things
 	x.br = bufio.NewReaderSize(&prefixed{c}, readSize)
 	defer func() {
@@ -77,13 +93,7 @@ func (c *session) http() {
 			x.transport.CloseIdleConnections()
 		}
 	}()
-	for x.await() {
-		x.scratch, _ = scratches.Get().(*scratch)
-		more := x.next()
-		x.done()
-		if !more {
-			return
-		}
+	for x.await() && x.one() {
 	}
 }
 
@@ -116,7 +126,15 @@ func (p *prefixed) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// next serves one request and reports whether another may follow.
+// one serves one request and reports whether another may follow.
+func (x *exchange) one() bool {
+	x.requests.Add(1)
+	x.scratch, _ = scratches.Get().(*scratch)
+	defer x.done()
+	return x.next()
+}
+
+// next reads the head of a request, and serves it.
 func (x *exchange) next() bool {
 	ev := x.event(policy.HTTP)
 	ev.Request = x.number
@@ -168,6 +186,7 @@ func (x *exchange) await() bool {
 		if early := until.Sub(x.deadline); early < 0 || early > x.Limits.KeepAlive/16 {
 			x.patience(until)
 		}
+		x.yield()
 	}
 	err := skipEmptyLine(x.br)
 	if err == nil {

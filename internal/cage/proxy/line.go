@@ -62,6 +62,10 @@ func (x *exchange) ask(ev *event.Conn, t policy.Target, request []byte) error {
 		ev.Dialled = x.line.addr
 		err := x.line.send(request)
 		if err == nil {
+			x.yield()
+			err = x.line.begun()
+		}
+		if err == nil {
 			return nil
 		}
 		x.hangUp()
@@ -108,12 +112,15 @@ func (x *exchange) settle(closes bool) {
 	}
 }
 
-// send sends a request and waits for the first byte of its response.
+// send sends a request.
 func (l *line) send(request []byte) error {
 	l.limit.N = maxResponseHead
-	if _, err := l.conn.Write(request); err != nil {
-		return err
-	}
+	_, err := l.conn.Write(request)
+	return err
+}
+
+// begun waits for the first byte of a response.
+func (l *line) begun() error {
 	_, err := l.br.Peek(1)
 	return err
 }

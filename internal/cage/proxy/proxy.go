@@ -55,18 +55,19 @@ type Server struct {
 	// Panics counts connections that ended in a bug of ours.
 	Panics atomic.Int64
 
-	once    sync.Once
-	life    context.Context // of all connections; ends when Drain runs out of patience
-	kill    context.CancelFunc
-	ledger  ledger
-	fetched meter
-	pipes   pipes
-	relays  []*relay
-	turn    atomic.Uint32 // of the relays
-	failed  error         // to prepare
-	wait    sync.WaitGroup
-	next    chan *peer    // to who rests
-	resting chan struct{} // a place for each
+	once     sync.Once
+	life     context.Context // of all connections; ends when Drain runs out of patience
+	kill     context.CancelFunc
+	ledger   ledger
+	fetched  meter
+	pipes    pipes
+	relays   []*relay
+	turn     atomic.Uint32 // of the relays
+	requests atomic.Int64  // of HTTP that are being served
+	failed   error         // to prepare
+	wait     sync.WaitGroup
+	next     chan *peer    // to who rests
+	resting  chan struct{} // a place for each
 }
 
 func (s *Server) prepare() {
