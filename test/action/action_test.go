@@ -79,13 +79,23 @@ func TestInputs(t *testing.T) {
 		"the other action's inputs": {
 			[]string{"INPUT_PROXY_MODE=restrict", "INPUT_ALLOWED_HTTPS_RULES=pypi.org\n*.example.com:8443\n", "INPUT_ALLOWED_HTTP_RULES= ", "INPUT_ALLOWED_IP_RULES=192.0.2.1:443",
 				"INPUT_KNOWN_BLOCKED_RULES=telemetry.example.com", "INPUT_FAIL_ON_BLOCKED=false", "INPUT_ANNOTATIONS=false"},
-			slices.Concat([]string{"build", "--fail-on-blocked=false", "--allow-https", "pypi.org", "*.example.com:8443", "", "--allow-ip", "192.0.2.1:443",
+			slices.Concat([]string{"build", "--fail-on-blocked=false", "--allow-https", "pypi.org", "*.example.com:8443", "--allow-ip", "192.0.2.1:443",
 				"--known-blocked", "telemetry.example.com"}, always, []string{"--progress", "plain", "--", "."}),
 		},
 		"audit": {
 			[]string{"INPUT_PROXY_MODE=audit", "INPUT_WRITE=buildcage.yaml", "INPUT_ANNOTATIONS=false", "INPUT_CONTEXT=-odd dir", "GITHUB_STEP_SUMMARY=/x", "INPUT_SARIF=a.sarif", "INPUT_REPORT=r.json"},
 			[]string{"audit", "--fail-on-blocked=true", "--write", "buildcage.yaml", "--report", "text", "--report", "markdown", "--report", "sarif=a.sarif", "--report", "json=r.json",
 				"--progress", "plain", "--", "-odd dir"},
+		},
+		"comments and lines of Windows": {
+			[]string{"INPUT_ALLOWED_HTTPS_RULES=# the index\r\npypi.org # and its files\r\n\t#none\r\nfiles.example.com", "INPUT_KNOWN_BLOCKED_RULES=#",
+				"INPUT_ARGS=# none\r\n  #--push\r\n--tag shop:1#2\r\n", "INPUT_ANNOTATIONS=false"},
+			[]string{"build", "--fail-on-blocked=true", "--allow-https", "", "pypi.org", "", "files.example.com", "--report", "text", "--tag", "shop:1#2", "--progress", "plain", "--", "."},
+		},
+		"what a shell would run": {
+			[]string{"INPUT_ALLOWED_HTTPS_RULES=$(touch /x) `id` ; id | id & > /x ' \"", "INPUT_CONTEXT=$(id)", "INPUT_CONFIG=a b'\"; id", "INPUT_ANNOTATIONS=false", "INPUT_SARIF=*"},
+			[]string{"build", "--fail-on-blocked=true", "--config", "a b'\"; id", "--allow-https", "$(touch /x) `id` ; id | id & > /x ' \"",
+				"--report", "text", "--report", "sarif=*", "--progress", "plain", "--", "$(id)"},
 		},
 		"flags of buildx": {
 			[]string{"INPUT_ANNOTATIONS=false", "INPUT_ARGS=--tag shop:1\n  --build-arg A=b c $(touch /x)\r\n\n--push"},
@@ -113,11 +123,15 @@ func TestExitCode(t *testing.T) {
 
 func TestBadInputs(t *testing.T) {
 	for env, want := range map[string]string{
-		"INPUT_PROXY_MODE=off":       `proxy_mode is "off"`,
-		"INPUT_FAIL_ON_BLOCKED=":     `FAIL_ON_BLOCKED is ""`,
-		"INPUT_SUMMARY=perhaps":      `SUMMARY is "perhaps"`,
-		"INPUT_WRITE=buildcage.yaml": "write is for audits",
-		"INPUT_PROXY_MODE=a\n::x::b": "a%0A::x::b",
+		"INPUT_PROXY_MODE=off":        `proxy_mode is "off"`,
+		"INPUT_FAIL_ON_BLOCKED=":      `FAIL_ON_BLOCKED is ""`,
+		"INPUT_SUMMARY=perhaps":       `SUMMARY is "perhaps"`,
+		"INPUT_WRITE=buildcage.yaml":  "write is for audits",
+		"INPUT_PROXY_MODE=a\n::x::b":  "a%0A::x::b",
+		"INPUT_CONTEXT=a\nb":          `CONTEXT is "a%0Ab"`,
+		"INPUT_SARIF=a\rb":            `SARIF is "a%0Db"`,
+		"INPUT_BINARY=a\nexit_code=0": `BINARY is "a%0Aexit_code=0"`,
+		"INPUT_VERSION=v1.2.3\nx":     `VERSION is "v1.2.3%0Ax"`,
 	} {
 		out, code := newRunner(t, "INPUT_BINARY="+program(t), env).run(t)
 		if code != 2 || !strings.HasPrefix(out, "::error title=buildcage::") || strings.Count(out, "\n") != 1 || !strings.Contains(out, want) {
