@@ -84,7 +84,8 @@ func (im *importer) proxyMode(v *yaml.Node) {
 }
 
 // words are the rules of an input. In a block scalar every line is one line of
-// the file.
+// the file. A comment ends with its line, and no word of it is a rule; where
+// the lines are folded into one, its sign is told and nothing behind it is taken.
 func words(v *yaml.Node) (list []word) {
 	line := v.Line
 	if v.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
@@ -92,7 +93,13 @@ func words(v *yaml.Node) (list []word) {
 	}
 	for text := range strings.Lines(v.Value) {
 		for _, f := range policy.Split(text) {
-			list = append(list, word{f.Text, line})
+			comment := strings.HasPrefix(f.Text, "#")
+			if !comment || v.Style&yaml.LiteralStyle == 0 {
+				list = append(list, word{f.Text, line})
+			}
+			if comment {
+				break
+			}
 		}
 		if v.Style&yaml.LiteralStyle != 0 {
 			line++

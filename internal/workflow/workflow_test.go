@@ -37,6 +37,8 @@ func TestImport(t *testing.T) {
 		"an expression":             {"jobs: {a: {steps: [{uses: ./x, with: {proxy_mode: '${{ x }}', allowed_https_rules: 'a.test:1'}}]}}", "a.test:1", "proxy_mode is not carried over"},
 		"a network with all ports":  {"jobs: {a: {steps: [{uses: ./x, with: {allowed_ip_rules: '192.0.*.*:*'}}]}}", "192.0.0.0/16:*", "written as a network"},
 		"an address with all ports": {"jobs: {a: {steps: [{uses: ./x, with: {allowed_ip_rules: '192.0.2.1:*'}}]}}", "192.0.2.1:*", ""},
+		"comments":                  {"runs:\n  steps:\n  - uses: ./x\n    with:\n      allowed_https_rules: |\n        # the index\n        a.test:1 #and files\n        b.test:1\n", "a.test:1 b.test:1", ""},
+		"comments in one line":      {"runs:\n  steps:\n  - uses: ./x\n    with:\n      allowed_https_rules: >-\n        a.test:1 # and\n        b.test:1\n", "a.test:1", "rule \"#\""},
 		"hostile text":              {"jobs: {a: {steps: [{uses: ./x, with: {allowed_https_rules: \"a.test:1 \\\"x\\\\n#\\u202e\"}}]}}", "a.test:1", "not carried over"},
 	} {
 		t.Run(name, func(t *testing.T) {
