@@ -2,6 +2,9 @@ package proxy
 
 import (
 	"io"
+	"maps"
+	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -60,4 +63,24 @@ func (b *body) drained() bool {
 		<-b.done
 	}
 	return b.ended
+}
+
+// announced returns the trailers that may be passed on, without values. One
+// that nobody announced, or that would matter as a header field, is dropped.
+func announced(trailer http.Header) http.Header {
+	list := maps.Clone(trailer)
+	maps.DeleteFunc(list, func(name string, _ []string) bool {
+		return slices.Contains(hopByHop(), name) ||
+			slices.Contains([]string{"Host", "Content-Length", "Authorization", "Cookie", "Expect"}, name)
+	})
+	for name := range list {
+		list[name] = nil
+	}
+	return list
+}
+
+func fill(to, from http.Header) {
+	for name := range to {
+		to[name] = from[name]
+	}
 }

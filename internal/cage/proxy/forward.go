@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"errors"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -185,26 +184,6 @@ func (h *head) adapt(header http.Header) {
 	}
 	if _, ok := header["User-Agent"]; !ok {
 		header.Set("User-Agent", "") // the transport would add its own
-	}
-}
-
-// announced returns the trailers that may be passed on, without values. One
-// that nobody announced, or that would matter as a header field, is dropped.
-func announced(trailer http.Header) http.Header {
-	list := maps.Clone(trailer)
-	maps.DeleteFunc(list, func(name string, _ []string) bool {
-		return slices.Contains(hopByHop(), name) ||
-			slices.Contains([]string{"Host", "Content-Length", "Authorization", "Cookie", "Expect"}, name)
-	})
-	for name := range list {
-		list[name] = nil
-	}
-	return list
-}
-
-func fill(to, from http.Header) {
-	for name := range to {
-		to[name] = from[name]
 	}
 }
 

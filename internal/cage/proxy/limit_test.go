@@ -1,12 +1,14 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -63,6 +65,29 @@ func TestUploadBudgetHTTP(t *testing.T) {
 		}
 	}
 	if n := len(o.log); n != 1 {
+		t.Errorf("%d requests reached the origin", n)
+	}
+}
+
+// What a plain request says counts, and the one that is too much is recorded with its size.
+func TestUploadBudgetPlain(t *testing.T) {
+	l := newLab(t, withBudget(1000))
+	o := l.http(nil, false)
+	conn := l.named("allowed.example.com", o.port)
+	br := bufio.NewReader(conn)
+	request := "GET /" + strings.Repeat("a", 400) + " HTTP/1.1\r\nHost: allowed.example.com\r\n\r\n"
+	for i, want := range []int{200, 200, 403} {
+		io.WriteString(conn, request)
+		r, err := http.ReadResponse(br, nil)
+		if err != nil || r.StatusCode != want {
+			t.Fatalf("request %d: %v, %v", i, r, err)
+		}
+		io.Copy(io.Discard, r.Body)
+		if ev := l.next(); ev.Up != int64(len(request)) || (ev.Reason == event.UploadBudget) != (want == 403) {
+			t.Errorf("request %d: %+v", i, ev)
+		}
+	}
+	if n := len(o.log); n != 2 {
 		t.Errorf("%d requests reached the origin", n)
 	}
 }

@@ -72,13 +72,14 @@ func (h *head) appendTo(out []byte, host string) []byte {
 // askPlainly serves a plain request. It reports whether the connection can take
 // another one.
 func (x *exchange) askPlainly(ev *event.Conn, h *head, t policy.Target) bool {
+	// The bytes stay where they are until the next reading.
+	if _, err := x.br.Discard(len(h.bytes)); err != nil {
+		return x.aborted(ev)
+	}
 	if !x.usage.spend(h.weight()) {
 		return x.overBudget(ev)
 	}
 	x.out = h.appendTo(x.out[:0], h.hostFor(t))
-	if _, err := x.br.Discard(len(h.bytes)); err != nil {
-		return x.aborted(ev)
-	}
 	if err := x.ask(ev, t, x.out); err != nil {
 		return x.failed(ev, err)
 	}
