@@ -45,8 +45,8 @@ diagnostics are shown.`, func(ctx context.Context, s *stays, name string) error 
 const quiet = 300 * time.Millisecond
 
 // logs prints the records, those to come included when follow is set.
-func (s *stays) logs(ctx context.Context, cage *docker.Staying, follow, asJSON bool) error {
-	ctx, cancel := context.WithCancel(ctx)
+func (s *stays) logs(parent context.Context, cage *docker.Staying, follow, asJSON bool) error {
+	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	r, w := io.Pipe()
 	asked := make(chan error, 1)
@@ -55,17 +55,56 @@ func (s *stays) logs(ctx context.Context, cage *docker.Staying, follow, asJSON b
 		w.CloseWithError(err)
 		asked <- err
 	}()
-	var silent *time.Timer
+	heard := func() {}
 	if !follow {
-		silent = time.AfterFunc(askTime, cancel)
+		silent := time.AfterFunc(askTime, cancel)
+		heard = func() { silent.Reset(quiet) }
 	}
-	lines := bufio.NewScanner(r)
+	if err := s.printRecords(r, asJSON, heard); err != nil {
+		return err
+	}
+	over := ctx.Err() != nil
+	cancel()
+	err := <-asked
+	switch {
+	case err == nil || errors.Is(err, context.Canceled):
+		return nil
+	case follow && !over:
+		return s.outlived(parent, cage, err)
+	}
+	return err
+}
+
+// endTime is how long the end of a cage may take to show, once its record broke off.
+const endTime = 5 * time.Second
+
+// outlived says that a cage has ended while its record was followed, which is
+// no error, or returns the one that it was.
+func (s *stays) outlived(ctx context.Context, cage *docker.Staying, err error) error {
+	open := s.engine.Open(ctx, cage)
+	defer open.Close()
+	select {
+	case <-open.Done():
+	case <-time.After(endTime):
+	}
+	now, findErr := s.engine.FindStay(ctx, cage.Name)
+	if findErr != nil {
+		return findErr
+	}
+	if now != nil && now.Running() && now.Started.Equal(cage.Started) {
+		return err
+	}
+	s.note("cage " + cage.Name + " has ended; buildcage ls shows whether it is up again")
+	return nil
+}
+
+// printRecords writes them as they come, until there are no more.
+func (s *stays) printRecords(from io.Reader, asJSON bool, heard func()) error {
+	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, 2*event.MaxRecord)
 	var last uint64
 	for lines.Scan() {
-		if silent != nil {
-			silent.Reset(quiet)
-		}
+		heard()
 		var record event.Record
 		err := json.Unmarshal(lines.Bytes(), &record)
 		if err == nil {
@@ -79,10 +118,6 @@ func (s *stays) logs(ctx context.Context, cage *docker.Staying, follow, asJSON b
 		if _, err := fmt.Fprintln(s.streams.out, text); err != nil {
 			return err
 		}
-	}
-	cancel()
-	if err := <-asked; err != nil && !errors.Is(err, context.Canceled) {
-		return err
 	}
 	return nil
 }

@@ -101,18 +101,23 @@ func (r result) outcome() map[string]int {
 	return all
 }
 
-// buildx runs the standalone program, which is built from the module that the
-// program under test has inside.
+// clientOf is one of Docker's own clients, as scripts/clients builds it.
+func clientOf(t *testing.T, name string) string {
+	t.Helper()
+	program := filepath.Join(repo, ".cache", "bin", name)
+	if _, err := os.Stat(program); err == nil {
+		return program
+	}
+	if out, err := exec.Command(filepath.Join(repo, "scripts", "clients")).CombinedOutput(); err != nil {
+		t.Fatalf("scripts/clients: %v\n%s", err, out)
+	}
+	return program
+}
+
+// buildx runs the standalone program.
 func buildx(t *testing.T, dir string, args ...string) (output string, code int) {
 	t.Helper()
-	program := filepath.Join(repo, ".cache", "docker-buildx")
-	if _, err := os.Stat(program); err != nil {
-		build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", program, "github.com/docker/buildx/cmd/buildx")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("go build buildx: %v\n%s", err, out)
-		}
-	}
-	cmd := exec.Command(program, args...)
+	cmd := exec.Command(clientOf(t, "docker-buildx"), args...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
