@@ -18,11 +18,12 @@ func newClerk() *clerk {
 }
 
 // add gives the clerk a connection. There are never more of them than may be
-// open: one counts as that until it is written down.
+// open: one counts as that until it is written down, which may be when mu is
+// free again, and the end of the clerk.
 func (k *clerk) add(c *conduit) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.list = append(k.list, c)
-	k.mu.Unlock()
 	select {
 	case k.more <- struct{}{}:
 	default:

@@ -49,6 +49,7 @@ type socket struct {
 	readable, writable bool // as far as we know
 	ended              bool // its end of file is known to be coming
 	done               bool // and has been passed on
+	torn               bool // it ends, or has ended, with an error
 	dead               bool // there is nobody any more
 	urgent             bool // it had an urgent byte, which stops reading in front of it
 }

@@ -25,6 +25,7 @@ func (c *conduit) ready(r *relay, side int, events uint32) bool {
 		e.ended = true
 	}
 	e.dead = e.dead || events&unix.EPOLLHUP != 0
+	e.torn = e.torn || events&unix.EPOLLERR != 0
 	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		e.writable = true
 	}

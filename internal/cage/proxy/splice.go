@@ -138,7 +138,8 @@ func (l *lane) forward(r *relay, src, dst *socket, n int) error {
 	sent := 0
 	if dst.writable {
 		var err error
-		if sent, err = sendNow(dst.fd, r.scratch[:n], src.ended); err != nil && !errors.Is(err, unix.EAGAIN) {
+		last := src.ended && !src.torn // a reset would discard what waits for the end
+		if sent, err = sendNow(dst.fd, r.scratch[:n], last); err != nil && !errors.Is(err, unix.EAGAIN) {
 			return err
 		}
 	}
