@@ -19,6 +19,11 @@ func writeNow(fd int, b []byte) (int, error) {
 	return call(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
 }
 
+// peekNow reads from a socket what stays there to be read.
+func peekNow(fd int, b []byte) (int, error) {
+	return call(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+}
+
 // sendNow writes to a socket; last says that its end follows, and what is
 // written may wait for that.
 func sendNow(fd int, b []byte, last bool) (int, error) {

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/buildcage/buildcage/internal/event"
 	"github.com/buildcage/buildcage/internal/policy"
 )
@@ -32,6 +34,7 @@ type line struct {
 	public bool // addr needs no flag
 	limit  io.LimitedReader
 	forget func() bool // the end of the client's connection
+	next   [1]byte     // for quiet
 }
 
 // simple says that a request can go over a line: it asks for something, has no
@@ -49,7 +52,7 @@ func (x *exchange) ask(ev *event.Conn, t policy.Target, request []byte) error {
 		x.transport.CloseIdleConnections()
 		x.last = policy.Target{}
 	}
-	if x.line != nil && x.line.to != t {
+	if x.line != nil && (x.line.to != t || !x.line.quiet()) {
 		x.hangUp()
 	}
 	for {
@@ -110,6 +113,18 @@ func (x *exchange) settle(closes bool) {
 	if x.line != nil && (!x.whole || closes || x.line.br.Buffered() > 0) {
 		x.hangUp()
 	}
+}
+
+// quiet says that the origin has not said anything since its last response, nor
+// hung up. What servers say that get tired of waiting, or behind a response, is
+// not the response to the next request.
+func (l *line) quiet() bool {
+	raw, err := l.conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	controlled := raw.Control(func(fd uintptr) { _, err = peekNow(int(fd), l.next[:]) })
+	return controlled == nil && errors.Is(err, unix.EAGAIN)
 }
 
 // send sends a request.
