@@ -18,6 +18,7 @@ import (
 	"github.com/buildcage/buildcage/internal/docker"
 	"github.com/buildcage/buildcage/internal/localimage"
 	"github.com/buildcage/buildcage/internal/policy"
+	"github.com/buildcage/buildcage/internal/report"
 	"github.com/buildcage/buildcage/internal/runner"
 )
 
@@ -145,6 +146,7 @@ func (a *app) newBuild(mode policy.Mode, cmd *cobra.Command) (*cobra.Command, er
 	cmd.Flags().AddFlagSet(ours)
 	cmd.Flags().AddFlagSet(b.buildx.Flags())
 	cmd.SetHelpFunc(help(ours, b.buildx.Flags(), func() int { return a.streams.width(a.streams.out) }))
+	complete(cmd, "report", report.Formats()...)
 	cmd.DisableFlagsInUseLine = true
 	cmd.Args = oneContext
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

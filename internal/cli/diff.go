@@ -63,6 +63,7 @@ runs; a lock says nothing of it.`,
 	}
 	cmd.Flags().StringVar(&format, "format", diffText, "`FORMAT` of the answer: text, json, markdown")
 	complete(cmd, "format", diffText, diffJSON, diffMarkdown)
+	cmd.ValidArgsFunction = completeRuns
 	return cmd, nil
 }
 

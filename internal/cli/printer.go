@@ -3,8 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-
-	"github.com/spf13/cobra"
 )
 
 // printer writes lines for a person. Everything on them is made safe for a
@@ -34,10 +32,4 @@ func safe(s string) string {
 		n++
 	}
 	return s[:n] + oneLine(s[n:])
-}
-
-// complete offers the values of a flag to the shell.
-func complete(cmd *cobra.Command, flag string, values ...string) {
-	// It fails for a flag that is not there, which the tests of completion see.
-	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }

@@ -48,6 +48,7 @@ to stdout.`,
 	flags.BoolVar(&p.list, "list", false, "List the runs that are kept, the latest first")
 	flags.BoolVar(&p.perStep, "per-step", false, "Suggest rules for each command, as audit --per-step does")
 	complete(cmd, "format", report.Formats()...)
+	cmd.ValidArgsFunction = completeRuns
 	return cmd, nil
 }
 

@@ -106,6 +106,11 @@ func TestKeptRun(t *testing.T) {
 					t.Errorf("%s: exit %d, %s (-then +now):\n%s", format, code, stderr, diff)
 				}
 			}
+			for _, command := range []string{"report", "diff", "tighten"} {
+				if got, _, code := shell(t, "__complete", command, ""); code != 0 || !strings.Contains(got, "c0ffee\t"+report.Headline(r)) {
+					t.Errorf("%s does not complete the run: exit %d, %q", command, code, got)
+				}
+			}
 			list, _, _ := shell(t, "report", "--list")
 			if !strings.Contains(list, "c0ffee") || !strings.Contains(list, report.Headline(r)) {
 				t.Errorf("list: %q", list)

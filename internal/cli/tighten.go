@@ -59,6 +59,7 @@ the build was green.`,
 	f.StringVar(&x.config, "config", "", "Policy `FILE` (default: buildcage.yaml in the working directory)")
 	f.BoolVar(&x.write, "write", false, "Replace the file by the proposal")
 	f.BoolVar(&x.prove, "prove", false, "Build with the proposal, from cold, and tell whether it is enough")
+	cmd.ValidArgsFunction = completeRuns
 	return cmd, nil
 }
 
