@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,6 +92,9 @@ func (s snippet) check() error {
 	case "dockerfile":
 		_, err := parser.Parse(strings.NewReader(s.text))
 		return err
+	case "json":
+		var v any
+		return json.Unmarshal([]byte(s.text), &v)
 	case "sh":
 		return commands(strings.Split(s.text, "\n"))
 	case "console":
