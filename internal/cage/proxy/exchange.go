@@ -22,7 +22,6 @@ type exchange struct {
 	br        *bufio.Reader
 	transport *http.Transport // nil: none yet
 	number    int
-	start     mark
 	deadline  time.Time     // of the client's socket, as far as it was set here
 	ruling    ruling        // on the last request that was allowed
 	idle      time.Time     // when the last request was recorded
@@ -118,6 +117,7 @@ func (p *prefixed) Read(b []byte) (int, error) {
 // one serves one request and reports whether another may follow.
 func (x *exchange) one() bool {
 	x.requests.Add(1)
+	x.recorded = false
 	x.scratch, _ = scratches.Get().(*scratch)
 	defer x.done()
 	return x.next()

@@ -96,7 +96,13 @@ func (x *exchange) writeHead(r *http.Response, first int64) error {
 }
 
 func encodeHead(b *bytes.Buffer, r *http.Response) error {
-	fmt.Fprintf(b, "HTTP/1.1 %s\r\n", strings.TrimRight(r.Status, " "))
+	line := strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f {
+			return ' ' // some take a lone CR for the end of the line
+		}
+		return c
+	}, r.Status)
+	fmt.Fprintf(b, "HTTP/1.1 %s\r\n", strings.TrimRight(line, " "))
 	err := r.Header.Write(b)
 	b.WriteString("\r\n")
 	return err

@@ -61,7 +61,8 @@ type session struct {
 	up, down atomic.Int64
 	usage    *usage
 	ended    atomic.Int32
-	recorded bool
+	recorded bool // of requests, the current one
+	start    mark // of the current request
 	pulse    pulse
 }
 
@@ -176,7 +177,7 @@ func (c *session) event(protocol policy.Protocol) *event.Conn {
 
 // record completes and hands over the one event of a connection.
 func (c *session) record(ev *event.Conn) {
-	ev.Up, ev.Down = c.up.Load(), c.down.Load()
+	ev.Up, ev.Down = c.up.Load()-c.start.up, c.down.Load()-c.start.down
 	ev.Took = time.Since(c.began)
 	c.emit(ev)
 }
