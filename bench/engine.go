@@ -37,7 +37,11 @@ func inEngine(ctx context.Context, dir string) (rows []figure.Row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, e.Close(context.WithoutCancel(ctx))) }()
+	defer func() {
+		if err = errors.Join(err, e.Close(context.WithoutCancel(ctx))); err == nil {
+			fmt.Fprintln(os.Stderr, "bench: nothing is left in the engine")
+		}
+	}()
 	return take(ctx, engineRows(), e)
 }
 
@@ -168,28 +172,6 @@ func steps(ctx context.Context, e *builder.Engine) ([]figure.Row, error) {
 	return []figure.Row{row}, err
 }
 
-func builds(ctx context.Context, e *builder.Engine) ([]figure.Row, error) {
-	var rows []figure.Row
-	err := both(ctx, e, func(caged, plain *builder.Builder) error {
-		for _, name := range []string{"apt", "npm", "go"} {
-			dir := filepath.Join("examples", name)
-			row, err := alternating(figure.Row{
-				Name: "a real build: examples/" + name, Unit: "s", Other: uncaged,
-				Budget: figure.Budget{Kind: figure.Ratio, Limit: 1.03},
-			}, 2, [2]side{
-				{"cage", building(ctx, e, caged, dir, time.Second)},
-				{"plain", building(ctx, e, plain, dir, time.Second)},
-			})
-			if err != nil {
-				return err
-			}
-			rows = append(rows, row)
-		}
-		return nil
-	})
-	return rows, err
-}
-
 func absolute(name, unit string, value, limit float64) figure.Row {
 	return figure.Row{
 		Name: name, Unit: unit, Ours: figure.Samples{value},
@@ -210,7 +192,7 @@ func sizes(ctx context.Context, e *builder.Engine) ([]figure.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	memory, err := peak(ctx, program, "build", "--no-cache", "--output", "type=cacheonly", dir)
+	memory, err := peak(ctx, program, "build", "--cage-prefix", builder.Prefix, "--no-cache", "--output", "type=cacheonly", dir)
 	if err != nil {
 		return nil, err
 	}

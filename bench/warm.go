@@ -14,9 +14,6 @@ import (
 	"github.com/buildcage/buildcage/bench/figure"
 )
 
-// warmName is the cage that stays; it is not swept with the other ones.
-const warmName = "benchwarm"
-
 // warm compares a build of one step in a cage that stays, by the program, with
 // the same in a running plain builder, by buildx as it comes.
 func warm(ctx context.Context, e *builder.Engine) (rows []figure.Row, err error) {
@@ -25,13 +22,13 @@ func warm(ctx context.Context, e *builder.Engine) (rows []figure.Row, err error)
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building buildx: %w: %s", err, out)
 	}
-	if _, err := timed(ctx, nil, program, "up", "--name", warmName); err != nil {
+	if _, err := timed(ctx, nil, program, "up", "--name", builder.Stay); err != nil {
 		return nil, err
 	}
 	plain, err := e.Plain(ctx)
 	last := context.WithoutCancel(ctx)
 	defer func() {
-		_, down := timed(last, nil, program, "down", warmName, "--volume")
+		_, down := timed(last, nil, program, "down", builder.Stay, "--volume")
 		err = errors.Join(err, down)
 		if plain != nil {
 			err = errors.Join(err, plain.Stop(last))
@@ -66,7 +63,7 @@ func warm(ctx context.Context, e *builder.Engine) (rows []figure.Row, err error)
 		Budget: figure.Budget{Kind: figure.Added, Limit: 100, Unit: "ms"},
 	}, 1+rounds, [2]side{
 		{"cage", func() (float64, error) {
-			return timed(ctx, nil, program, append([]string{"build", "--cage", warmName}, common...)...)
+			return timed(ctx, nil, program, append([]string{"build", "--cage", builder.Stay}, common...)...)
 		}},
 		{"plain", func() (float64, error) { return timed(ctx, state, buildx, append(theirs, common...)...) }},
 	})

@@ -30,20 +30,8 @@ const pollEvery = 5 * time.Millisecond
 
 // answers waits until BuildKit does.
 func (b *Builder) answers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for {
-		if conn, err := net.Dial("unix", strings.TrimPrefix(b.Socket, "unix://")); err == nil {
-			conn.Close()
-			break
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for BuildKit: %w", ctx.Err())
-		}
+	if err := listening(ctx, "unix", strings.TrimPrefix(b.Socket, "unix://")); err != nil {
+		return err
 	}
 	c, err := client.New(ctx, b.Socket)
 	if err != nil {
@@ -51,6 +39,24 @@ func (b *Builder) answers(ctx context.Context) error {
 	}
 	_, err = c.Info(ctx)
 	return errors.Join(err, c.Close())
+}
+
+// listening waits until somebody does there.
+func listening(ctx context.Context, network, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if conn, err := net.Dial(network, address); err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w", address, ctx.Err())
+		}
+	}
 }
 
 // Build builds dir/Dockerfile from nothing and keeps no result. It returns how

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,9 @@ import (
 // Prefix is on the names of everything that the benchmark makes in the engine.
 const Prefix = "buildcage-bench"
 
+// Stay is the name of the cage that stays for it.
+const Stay = "benchwarm"
+
 const plainSocket = "/run/buildkit/buildkitd.sock"
 
 // Engine is where the builders run.
@@ -37,6 +41,9 @@ type Engine struct {
 	facts docker.Facts
 	cage  image.Image
 	id    string // of the cage image
+
+	// Names is where builders look names up; the zero value: where the engine says.
+	Names netip.Addr
 	plain string // of the image with plain in it
 }
 
@@ -62,19 +69,41 @@ func Open(ctx context.Context, dir string) (_ *Engine, err error) {
 	return e, e.makePlain(ctx)
 }
 
-// Close removes all that was made.
+// Close removes all that was made. That something is left is an error.
 func (e *Engine) Close(ctx context.Context) error {
-	return e.sweep(ctx)
+	if err := e.sweep(ctx); err != nil {
+		return err
+	}
+	for _, kind := range traces() {
+		out, err := run(ctx, kind.list...)
+		if err != nil {
+			return err
+		}
+		if out != "" {
+			return fmt.Errorf("left in the engine: %s: %s", kind.list[0], strings.Join(strings.Fields(out), " "))
+		}
+	}
+	return nil
+}
+
+// trace is a kind of things that a run makes in the engine.
+type trace struct{ list, remove []string }
+
+// traces are what the names tell: those of the benchmark's own builders, and of
+// the cages that the program makes for it.
+func traces() []trace {
+	return []trace{
+		{[]string{"ps", "-aq", "--filter", "name=^/" + Prefix}, []string{"rm", "-fv"}},
+		{[]string{"volume", "ls", "-q", "--filter", "name=^" + Prefix}, []string{"volume", "rm"}},
+		{[]string{"volume", "ls", "-q", "--filter", "name=^" + docker.DefaultPrefix + "-state-" + Stay + "$"}, []string{"volume", "rm"}},
+		{[]string{"images", "-q", Prefix}, []string{"rmi", "-f"}},
+	}
 }
 
 // sweep removes what this run, or one that was killed, has left.
 func (e *Engine) sweep(ctx context.Context) error {
 	var errs []error
-	for _, kind := range []struct{ list, remove []string }{
-		{[]string{"ps", "-aq", "--filter", "name=^/" + Prefix}, []string{"rm", "-fv"}},
-		{[]string{"volume", "ls", "-q", "--filter", "name=^" + Prefix}, []string{"volume", "rm"}},
-		{[]string{"images", "-q", Prefix}, []string{"rmi", "-f"}},
-	} {
+	for _, kind := range traces() {
 		out, err := run(ctx, kind.list...)
 		if ids := strings.Fields(out); err == nil && len(ids) > 0 {
 			_, err = run(ctx, append(kind.remove, ids...)...)
@@ -120,7 +149,7 @@ func (b *Builder) Stop(ctx context.Context) error { return b.stop(ctx) }
 func (e *Engine) Caged(ctx context.Context) (*Builder, error) {
 	begin := time.Now()
 	cage, err := e.Engine.Start(ctx, e.facts, docker.Config{Image: e.id, Boot: contract.Boot{
-		Version: contract.BootVersion, RunID: Prefix, CLI: "bench", Policy: policy.Spec{Mode: policy.Audit},
+		Version: contract.BootVersion, RunID: Prefix, CLI: "bench", Policy: policy.Spec{Mode: policy.Audit}, Resolvers: e.resolvers(),
 	}})
 	if err != nil {
 		return nil, err
@@ -132,12 +161,27 @@ func (e *Engine) Caged(ctx context.Context) (*Builder, error) {
 	return b, nil
 }
 
+func (e *Engine) resolvers() []netip.AddrPort {
+	if !e.Names.IsValid() {
+		return nil
+	}
+	return []netip.AddrPort{netip.AddrPortFrom(e.Names, 53)}
+}
+
+func (e *Engine) servers() (list []netip.Addr) {
+	if e.Names.IsValid() {
+		list = append(list, e.Names)
+	}
+	return list
+}
+
 // Plain starts the same without a cage.
 func (e *Engine) Plain(ctx context.Context) (*Builder, error) {
 	begin := time.Now()
 	created, err := e.Client.ContainerCreate(ctx, dockerclient.ContainerCreateOptions{
 		Name: Prefix + "-plain", Config: &container.Config{Image: e.plain},
 		HostConfig: &container.HostConfig{
+			DNS:    e.servers(),
 			CapAdd: []string{"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"}, CgroupnsMode: container.CgroupnsModePrivate,
 			SecurityOpt: []string{"seccomp=unconfined", "apparmor=unconfined"},
 			Tmpfs:       map[string]string{"/run": "", "/tmp": "exec"},
