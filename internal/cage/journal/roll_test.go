@@ -96,7 +96,7 @@ func TestRolling(t *testing.T) {
 	if err := json.Unmarshal(all[bytes.LastIndexByte(bytes.TrimSpace(all), '\n')+1:], &last); err != nil {
 		t.Fatal(err)
 	}
-	if last.End == nil || last.End.Blocked != 3*steps || uint64(last.End.Records) != last.Seq {
+	if last.End == nil || last.End.Blocked != 3*steps || last.End.Records != last.Seq {
 		t.Errorf("the last record is %d, %+v", last.Seq, last.End)
 	}
 	for _, from := range []uint64{1, seq[0], seq[0] + 1, seq[0] + 30, seq[len(seq)/2], seq[len(seq)-1]} {
