@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -93,34 +94,37 @@ func leftovers(t *testing.T) map[string]bool {
 // sweep removes from the engine what this run has made there, and what runs of
 // the tests have left that are dead: caches, and images that builds have loaded.
 func sweep() error {
+	var errs []error
 	for _, kind := range []struct{ list, remove []string }{
-		{[]string{"ps", "-aq", "--filter", "name=" + ownedBy, "--format", "{{.Names}} {{.ID}}"}, []string{"rm", "-f"}},
+		{[]string{"ps", "-a", "--filter", "name=" + ownedBy, "--format", "{{.Names}} {{.ID}}"}, []string{"rm", "-f"}},
 		{[]string{"volume", "ls", "--filter", "name=" + ownedBy, "--format", "{{.Name}} {{.Name}}"}, []string{"volume", "rm"}},
 		{[]string{"image", "ls", "--no-trunc", "--filter", "label=" + imageLabel, "--format", "{{.ID}}"}, []string{"image", "rm", "-f"}},
 	} {
 		out, err := exec.Command("docker", kind.list...).Output()
-		if err != nil {
-			return fmt.Errorf("docker %s: %w", strings.Join(kind.list, " "), err)
-		}
+		errs = append(errs, err)
 		for line := range strings.Lines(string(out)) {
 			owner, id, two := strings.Cut(strings.TrimSpace(line), " ")
 			if !two { // an image: its label says whose it is
-				id = owner
-				label, err := exec.Command("docker", "image", "inspect", "--format", `{{index .Config.Labels "`+imageLabel+`"}}`, id).Output()
-				if err != nil {
-					continue // it went with another of its names
-				}
-				owner = strings.TrimSpace(string(label))
+				owner, id = ownerOf(owner), owner
 			}
 			if alive(owner) {
 				continue
 			}
 			if out, err := exec.Command("docker", append(kind.remove, id)...).CombinedOutput(); err != nil {
-				return fmt.Errorf("docker %s %s: %w: %s", strings.Join(kind.remove, " "), id, err, out)
+				errs = append(errs, fmt.Errorf("docker %s %s: %w: %s", strings.Join(kind.remove, " "), id, err, out))
 			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// ownerOf is what an image bears, "" when it is gone: it may have had two names.
+func ownerOf(image string) string {
+	label, err := exec.Command("docker", "image", "inspect", "--format", `{{index .Config.Labels "`+imageLabel+`"}}`, image).Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(label))
 }
 
 // alive reports whether another process that still runs has made what bears the name.
