@@ -13,7 +13,7 @@ import (
 // for the origin. Any other is net/http's to read and to write.
 func (h *head) plain() bool {
 	return (h.method == http.MethodGet || h.method == http.MethodHead) && !h.http10 &&
-		h.lengths+h.encodings+h.rare == 0 && h.agents <= 1 && !h.upgrades() && plainPath(h.target)
+		h.hosts == 1 && h.lengths+h.encodings+h.rare == 0 && h.agents <= 1 && !h.upgrades() && plainPath(h.target)
 }
 
 // plainPath wants a path whose escapes are escapes.
