@@ -57,7 +57,7 @@ func facts(r *Report) [][2]string {
 	var list [][2]string
 	for _, f := range [][2]string{
 		{"run", r.RunID}, {"mode", r.Mode}, {"started", r.Started.Format("2006-01-02 15:04:05 UTC")},
-		{"Dockerfile", r.Dockerfile}, {"policy", r.Config}, {"policy digest", r.PolicyDigest}, {"cage", r.Versions["caged"]},
+		{"Dockerfile", r.Dockerfile}, {"policy", r.Config}, {"policy digest", r.PolicyDigest}, {"buildcage", program(r)},
 	} {
 		if f[1] != "" {
 			list = append(list, [2]string{f[0], end(inert(f[1]), maxWidth)})

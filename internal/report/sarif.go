@@ -43,7 +43,7 @@ func (s *sarif) log() sarifLog {
 	s.collect()
 	driver := sarifDriver{
 		Name: "buildcage", InformationURI: "https://github.com/buildcage/buildcage",
-		Version: inert(s.report.Versions["caged"]), Rules: s.rules,
+		Version: inert(program(s.report)), Rules: s.rules,
 	}
 	run := sarifRun{
 		Tool: sarifTool{driver}, Invocations: []sarifInvocation{s.invocation()},

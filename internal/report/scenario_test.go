@@ -30,7 +30,7 @@ func (s scenario) run(t testing.TB) *Report {
 func (s scenario) build(t testing.TB) Input {
 	t.Helper()
 	mode := s.input.Mode
-	start := event.Record{Start: &event.Start{Version: event.Version, RunID: "2026-0304-1", Mode: mode, PolicyDigest: "sha256:5a1e", Versions: map[string]string{"caged": "0.1.0", "buildkit": "v0.33.1"}}}
+	start := event.Record{Start: &event.Start{Version: event.Version, RunID: "2026-0304-1", Mode: mode, PolicyDigest: "sha256:5a1e", Versions: map[string]string{"caged": "(devel)", "cli": "v1.2.3", "buildkit": "v0.33.1"}}}
 	records := append([]event.Record{start}, s.records...)
 	records = append(records, event.Record{End: &event.End{Reason: "sealed"}})
 	var b bytes.Buffer

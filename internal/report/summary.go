@@ -225,6 +225,10 @@ func (s *summary) source(id string) (file string, line int) {
 	return file, max(st.Line, 0)
 }
 
+// program is the version of the program that ran. The one in the cage has none
+// of its own; records of tests may know no other.
+func program(r *Report) string { return cmp.Or(r.Versions["cli"], r.Versions["caged"]) }
+
 // totals are the run in numbers.
 func (s *summary) totals() string {
 	r := s.report
