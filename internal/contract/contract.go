@@ -153,9 +153,10 @@ type Status struct {
 type State string
 
 const (
-	StateReady   State = "ready"   // BuildKit answers; the firewall is in force
-	StateFailed  State = "failed"  // the cage is going down; Error says why
-	StateStopped State = "stopped" // orderly stop
+	StateStarting State = "starting" // the firewall is in force, BuildKit starts: a session may begin
+	StateReady    State = "ready"    // BuildKit answers
+	StateFailed   State = "failed"   // the cage is going down; Error says why
+	StateStopped  State = "stopped"  // orderly stop
 )
 
 // Exit codes of PID 1.

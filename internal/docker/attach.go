@@ -22,6 +22,7 @@ const maxStatus = 16 << 10
 // attachment is the client's end of PID 1's standard streams.
 type attachment struct {
 	stream   client.HijackedResponse
+	starting func() // is called when a session may begin
 	log      *tail
 	statuses chan contract.Status // until ready or failed; closed at the end of output
 	ended    chan struct{}        // closed at the end of output
@@ -30,9 +31,10 @@ type attachment struct {
 	failure contract.Status // the last StateFailed
 }
 
-func newAttachment(stream client.HijackedResponse, diagnostics io.Writer) *attachment {
+func newAttachment(stream client.HijackedResponse, diagnostics io.Writer, starting func()) *attachment {
 	a := &attachment{
 		stream:   stream,
+		starting: starting,
 		log:      newTail(diagnostics),
 		statuses: make(chan contract.Status, 1),
 		ended:    make(chan struct{}),
@@ -56,6 +58,10 @@ func (a *attachment) read() {
 		var s contract.Status
 		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
 			s = contract.Status{State: contract.StateFailed, Error: fmt.Sprintf("unexpected output %q", clip(lines.Text()))}
+		}
+		if s.State == contract.StateStarting {
+			a.starting()
+			continue
 		}
 		if s.State == contract.StateFailed {
 			a.mu.Lock()

@@ -139,7 +139,11 @@ func (c *Cage) boot(ctx context.Context, config Config) error {
 	if err != nil {
 		return fmt.Errorf("attaching to the cage: %w", err)
 	}
-	c.attach = newAttachment(stream.HijackedResponse, config.Diagnostics)
+	starting := c.Prepare // in the shadow of BuildKit's own start
+	if config.Boot.Linger {
+		starting = func() {} // we leave
+	}
+	c.attach = newAttachment(stream.HijackedResponse, config.Diagnostics, starting)
 	// Registered before the start, so that no exit is missed.
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c.cancel = stop

@@ -50,6 +50,7 @@ func (p *parts) runBuildKit(boot, life context.Context) (down, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.say(contract.Status{State: contract.StateStarting})
 	stopping := make(chan struct{})
 	stop := func(ctx context.Context) error {
 		close(stopping)

@@ -88,6 +88,7 @@ func boot() {
 		fmt.Println("Segmentation fault")
 		io.Copy(io.Discard, in)
 	}
+	say(contract.Status{State: contract.StateStarting})
 	j := newJournal(b.RunID)
 	go serve(contract.ControlSocket, j.control)
 	serveReady(contract.BuildKitSocket, j.echo)
