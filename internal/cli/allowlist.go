@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -49,7 +50,7 @@ func (b *build) writeAllowlist(in report.Input) error {
 	if err := b.write.save(render); err != nil {
 		return err
 	}
-	b.note("allowlist written to " + b.flags.write)
+	b.note(written(b.flags.write))
 	return nil
 }
 
@@ -70,6 +71,15 @@ func (b *build) additions(r *report.Report) config.Additions {
 		}
 	}
 	return add
+}
+
+// written says where the allowlist is and what to do with it.
+func written(path string) string {
+	use := "buildcage build"
+	if filepath.Base(path) != config.Name {
+		use += " --config " + path
+	}
+	return fmt.Sprintf("allowlist written to %s; read it, then: %s", path, use)
 }
 
 // existing is what the allowlist is merged into: the file itself, and for

@@ -31,3 +31,16 @@ func TestSeenBy(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// A policy that build does not find by itself has to be named to it.
+func TestWritten(t *testing.T) {
+	for path, want := range map[string]string{
+		"buildcage.yaml":     "then: buildcage build",
+		"app/buildcage.yaml": "then: buildcage build",
+		"learned.yaml":       "then: buildcage build --config learned.yaml",
+	} {
+		if got := written(path); !strings.HasPrefix(got, "allowlist written to "+path+";") || !strings.HasSuffix(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
