@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/buildcage/buildcage/internal/cage/proxy"
 	"github.com/buildcage/buildcage/internal/cage/step"
 	"github.com/buildcage/buildcage/internal/event"
 )
@@ -129,21 +130,46 @@ func TestOpen(t *testing.T) {
 	l := newLab(t, tcpAnywhere())
 	o := l.plain(public, func(c net.Conn) { io.Copy(c, c) })
 	one := l.server.Steps.Lookup(netip.MustParseAddr("127.0.0.1"))
-	if list := l.server.Open(one); len(list) != 0 {
+	if list := l.server.Open(t.Context(), one); len(list) != 0 {
 		t.Errorf("before: %+v", list)
 	}
 	conn := l.named("git.example.com", o.port)
 	talkOnce(t, conn)
-	list := l.server.Open(one)
+	list := l.server.Open(t.Context(), one)
 	if len(list) != 1 {
 		t.Fatalf("open: %+v", list)
 	}
 	if ev := list[0].Conn; ev.Verdict != event.Allowed || ev.Name != "git.example.com" || ev.Up != 1 || ev.Down != 1 || ev.Dialled.Addr() != public {
 		t.Errorf("open: %+v", ev)
 	}
-	if list := l.server.Open(new(step.Step)); len(list) != 0 {
+	if list := l.server.Open(t.Context(), new(step.Step)); len(list) != 0 {
 		t.Errorf("another step's: %+v", list)
 	}
 	conn.Close()
+	l.want(event.Allowed, "tcp", "git.example.com", "")
+}
+
+// What has ended is written down before Open returns: the record ends then.
+func TestOpenWaitsForTheClerk(t *testing.T) {
+	writing, disk := make(chan struct{}), make(chan struct{})
+	l := newLab(t, tcpAnywhere(), func(s *proxy.Server) {
+		record := s.Record
+		s.Record = func(r event.Record) {
+			close(writing)
+			<-disk
+			record(r)
+		}
+	})
+	o := l.plain(public, func(c net.Conn) { io.Copy(c, c) })
+	conn := l.named("git.example.com", o.port)
+	talkOnce(t, conn)
+	conn.Close()
+	<-writing
+	busy := time.AfterFunc(50*time.Millisecond, func() { close(disk) })
+	defer busy.Stop()
+	list := l.server.Open(t.Context(), l.server.Steps.Lookup(netip.MustParseAddr("127.0.0.1")))
+	if len(list) != 0 || len(l.events) != 1 {
+		t.Errorf("%d are open, %d are written down", len(list), len(l.events))
+	}
 	l.want(event.Allowed, "tcp", "git.example.com", "")
 }

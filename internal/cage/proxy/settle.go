@@ -48,31 +48,53 @@ func (s *Server) Cut(st *step.Step) {
 }
 
 // Open are records of the tunnels of a step that go on, as of now: for a record
-// that ends before they do.
-func (s *Server) Open(st *step.Step) (list []event.Record) {
+// that ends before they do. It waits until those that have ended are written
+// down, which are not among them; ctx bounds the wait.
+func (s *Server) Open(ctx context.Context, st *step.Step) []event.Record {
+	tick := time.NewTicker(settleTick)
+	defer tick.Stop()
+	for {
+		list, all := s.going(st)
+		if all {
+			return list
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return list
+		}
+	}
+}
+
+// going are records of the tunnels of a step as of now. all says that none of
+// the others is still to be written down.
+func (s *Server) going(st *step.Step) (list []event.Record, all bool) {
+	all = true
 	s.ledger.each(func(c *session) {
 		d := c.conduit.Load()
 		if c.step != st || d == nil {
 			return
 		}
-		if ev := d.sofar(); ev != nil {
+		ev, over := d.sofar()
+		if ev != nil {
 			list = append(list, event.Record{Time: time.Now(), Kind: event.KindConn, Conn: ev})
 		}
+		all = all && !over
 	})
-	return list
+	return list, all
 }
 
 // sofar is the event as it would be if the connection ended now, nil where
-// that has happened, or it has not begun.
-func (c *conduit) sofar() *event.Conn {
+// that has happened (over), or it has not begun.
+func (c *conduit) sofar() (so *event.Conn, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over || c.connecting {
-		return nil
+		return nil, c.over
 	}
 	ev := *c.ev
 	ev.Flags = slices.Clone(ev.Flags)
 	ev.Up, ev.Down, ev.Took = c.up.Load(), c.down.Load(), time.Since(c.began)
 	ev.Process = c.opener.wait(false)
-	return &ev
+	return &ev, false
 }

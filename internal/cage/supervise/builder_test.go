@@ -125,7 +125,7 @@ func TestOutlasting(t *testing.T) {
 	}
 	for _, one := range p.tenants.All()[1:] {
 		p.tenants.Remove(one)
-		p.outlasting(one)
+		p.outlasting(t.Context(), one)
 		if err := one.Journal.Seal(sealed); err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,10 +96,10 @@ func (b *builders) forget(t *tenant.Tenant, stay []*tenant.Tenant) (sets []*step
 // outlasting records what the builder has open for a tenant whose record ends:
 // it keeps connections for whoever builds next. The cage's own record ends when
 // there are none.
-func (p *parts) outlasting(t *tenant.Tenant) {
+func (p *parts) outlasting(ctx context.Context, t *tenant.Tenant) {
 	stay := slices.DeleteFunc(p.tenants.All(), func(o *tenant.Tenant) bool { return o == p.house || o == t })
 	for _, set := range p.builders.forget(t, stay) {
-		for _, r := range p.proxy.Open(set) {
+		for _, r := range p.proxy.Open(ctx, set) {
 			tenant.Tell(r, t)
 		}
 	}

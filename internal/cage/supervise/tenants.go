@@ -156,7 +156,7 @@ func (p *parts) dismiss(ctx context.Context, l *lease, reason string) error {
 		lost := p.packets.Settle(ctx, counts.Logged(), settleGrace) + counts.Flooded
 		l.Journal.Lost(int64(lost - min(lost, l.lost)))
 	}
-	p.outlasting(l.Tenant)
+	p.outlasting(ctx, l.Tenant)
 	return l.Journal.Seal(reason)
 }
 
