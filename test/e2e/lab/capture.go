@@ -38,12 +38,29 @@ func newCapture(index int, name string) (*Capture, error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20); err != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20) // what is allowed; lost frames are counted
 	}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, leaving()); err != nil {
+		return nil, errors.Join(fmt.Errorf("capturing on %s: %w", name, err), unix.Close(fd))
+	}
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}); err != nil {
 		return nil, errors.Join(fmt.Errorf("capturing on %s: %w", name, err), unix.Close(fd))
 	}
 	c := &Capture{fd: fd, flows: make(map[wire.Flow]*wire.Flow), buf: make([]byte, snap), done: make(chan struct{})}
 	go c.run()
 	return c, nil
+}
+
+// leaving is a program that keeps the headers of what leaves. What comes in would
+// fill the queue: a frame of 64 KiB takes as much of it, however little is kept.
+func leaving() *unix.SockFprog {
+	const pkttype = -0x1000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
+	kind := int32(pkttype)
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: uint32(kind)},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.PACKET_OUTGOING, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: snap},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	}
+	return &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 }
 
 func (c *Capture) run() {

@@ -160,15 +160,25 @@ func attach(pid int) (*Capture, error) {
 	return c, errors.Join(err, space.Close())
 }
 
-// uplink is the interface with an address in the lab's subnet. Lists may be
-// interrupted: the cage makes links at the same time.
+// uplinkPatience is for a list that has no such interface: the cage makes links
+// at the same time, and lists are interrupted by that.
+const uplinkPatience = 3 * time.Second
+
+// uplink is the interface with an address in the lab's subnet.
 func uplink() (link netlink.Link, err error) {
-	for range 20 {
-		if link, err = findUplink(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
+	late := time.After(uplinkPatience)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if link, err = findUplink(); err == nil {
+			return link, nil
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			return nil, err
 		}
 	}
-	return link, err
 }
 
 func findUplink() (netlink.Link, error) {
