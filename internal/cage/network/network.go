@@ -45,11 +45,11 @@ func Setup() (*Plan, error) {
 	if err := settings(p.Uplinks, p.IPv6).apply("/proc/sys"); err != nil {
 		return nil, err
 	}
-	if err := hold(contract.Listen4, contract.FakeNet4); err != nil {
+	if err := hold(contract.Listen4, contract.FakeNet4, contract.StepNet4); err != nil {
 		return nil, err
 	}
 	if p.IPv6 {
-		if err := hold(contract.Listen6, contract.FakeNet6); err != nil {
+		if err := hold(contract.Listen6, contract.FakeNet6, contract.StepNet6); err != nil {
 			p.IPv6, p.NoIPv6 = false, err
 		}
 	}
@@ -115,8 +115,8 @@ func appendIP(list []netip.Addr, ip net.IP) []netip.Addr {
 }
 
 // hold puts the address on lo and routes the fake network there, as unicast:
-// its addresses are never local.
-func hold(addr netip.Addr, fake netip.Prefix) error {
+// its addresses are never local. What is for a step without a link goes nowhere.
+func hold(addr netip.Addr, fake, steps netip.Prefix) error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("finding lo: %w", err)
@@ -138,7 +138,17 @@ func hold(addr netip.Addr, fake netip.Prefix) error {
 	if err := netlink.RouteReplace(r); err != nil {
 		return fmt.Errorf("routing %s to lo: %w", fake, err)
 	}
-	return prohibitRest(addr)
+	return errors.Join(swallow(steps), prohibitRest(addr))
+}
+
+// swallow drops what no link of a step takes. The default route leads out, and
+// when the namespace ends, the firewall does so before the kernel has said all it has to say.
+func swallow(steps netip.Prefix) error {
+	r := &netlink.Route{Dst: ipNet(steps), Type: unix.RTN_BLACKHOLE}
+	if err := netlink.RouteReplace(r); err != nil {
+		return fmt.Errorf("routing %s nowhere: %w", steps, err)
+	}
+	return nil
 }
 
 // lastMetric is behind every route that an engine sets.

@@ -68,11 +68,15 @@ func connect(to netip.AddrPort) error {
 			case err != nil:
 				return fmt.Errorf("the proxy did not take the connection: %w", err)
 			}
-			n, err := unix.Read(fd, make([]byte, 1))
-			if n > 0 || errors.Is(err, unix.EAGAIN) {
-				return errors.New("the connection was not refused")
+			for end := time.Now().Add(patience); ; { // a busy machine is slow to refuse
+				n, err := unix.Read(fd, make([]byte, 1))
+				switch {
+				case n > 0 || errors.Is(err, unix.EAGAIN) && time.Now().After(end):
+					return errors.New("the connection was not refused")
+				case !errors.Is(err, unix.EAGAIN):
+					return nil
+				}
 			}
-			return nil
 		})
 	})
 }
