@@ -72,7 +72,7 @@ func TestPrune(t *testing.T) {
 		slices.Sort(lines)
 		return lines
 	}
-	run(t, dir, "build", "--output", "type=cacheonly", ".").want(t, 3)
+	run(t, dir, "build", "--cage-prefix", "buildcage", "--output", "type=cacheonly", ".").want(t, 3) // as anybody's
 	run(t, dir, "up", "--name", "ended", "--idle", "1s", "--cage-resolver", nobody).want(t, 0)
 	run(t, dir, "up", "--name", "gone", "--cage-resolver", nobody).want(t, 0)
 	run(t, dir, "build", "--cage", "gone", "--output", "type=cacheonly", ".").want(t, 3)
@@ -141,7 +141,7 @@ func TestCacheMax(t *testing.T) {
 		})
 		return sum
 	}
-	run(t, dir, "build", "--cache-max", fmt.Sprint(limit), "--no-cache", "--output", "type=cacheonly", ".").want(t, 0)
+	run(t, dir, "build", "--cage-prefix", "buildcage", "--cache-max", fmt.Sprint(limit), "--no-cache", "--output", "type=cacheonly", ".").want(t, 0)
 	if n := used("buildcage-state-0"); n > limit || n < size {
 		t.Errorf("the temporary cage has left %d bytes, its limit is %d", n, limit)
 	}
