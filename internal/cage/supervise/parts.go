@@ -187,13 +187,17 @@ func (p *parts) closeNetwork(_, life context.Context) (_ down, err error) {
 // keepRecord seals the record on the way down, while it can still be read.
 func (p *parts) keepRecord(_, life context.Context) (down, error) {
 	return func(ctx context.Context) error {
-		cause := context.Cause(life)
-		reason := cause.Error()
-		if !orderly(cause) {
-			reason = "failed: " + oneLine(reason)
-		}
-		return p.seal(ctx, reason)
+		return p.seal(ctx, endOf(life))
 	}, nil
+}
+
+// endOf is the reason of a record that ends because the cage does.
+func endOf(life context.Context) string {
+	cause := context.Cause(life)
+	if !orderly(cause) {
+		return "failed: " + oneLine(cause.Error())
+	}
+	return cause.Error()
 }
 
 const (

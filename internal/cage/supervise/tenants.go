@@ -239,7 +239,11 @@ func (p *parts) sealBuild(ctx context.Context, token string) error {
 	if err != nil {
 		return err
 	}
-	return p.dismiss(context.WithoutCancel(ctx), l, sealed)
+	reason := sealed
+	if p.doors.life.Err() != nil { // it asks because its build broke off, and that did because the cage ends
+		reason = endOf(p.doors.life)
+	}
+	return p.dismiss(context.WithoutCancel(ctx), l, reason)
 }
 
 // sealed is the reason of an end that was asked for.
