@@ -60,7 +60,7 @@ func (i *Image) Open() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening cage image: %w", err)
 	}
-	z, err := zstd.NewReader(f)
+	z, err := zstd.NewReader(f, zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1)) // the engine is not faster
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("decompressing cage image: %w", err), f.Close())
 	}
