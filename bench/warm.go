@@ -15,7 +15,8 @@ import (
 )
 
 // warm compares a build of one step in a cage that stays, by the program, with
-// the same in a running plain builder, by buildx as it comes.
+// the same in a running plain builder, by buildx as it comes and with the driver
+// that it has for containers.
 func warm(ctx context.Context, e *builder.Engine) (rows []figure.Row, err error) {
 	buildx := filepath.Join(e.Dir, "buildx")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", buildx, "./bench/buildx")
@@ -50,16 +51,16 @@ func warm(ctx context.Context, e *builder.Engine) (rows []figure.Row, err error)
 	if err := os.RemoveAll(filepath.Join(e.Dir, "buildx.state")); err != nil {
 		return nil, err
 	}
-	if _, err := timed(ctx, state, buildx, "create", "--name", "plain", "--driver", "remote", plain.Socket); err != nil {
+	if _, err := timed(ctx, state, buildx, "create", "--name", builder.Prefix, "--driver", "docker-container"); err != nil {
 		return nil, err
 	}
 	common := []string{"--no-cache", "--output", "type=cacheonly", dir}
-	theirs := []string{"build", "--builder", "plain"}
+	theirs := []string{"build", "--builder", builder.Prefix}
 	for _, c := range contexts {
 		theirs = append(theirs, "--build-context", c.Name+"="+c.Source)
 	}
 	row, err := alternating(figure.Row{
-		Name: "a build of one step where the builder runs already", Unit: "ms", Other: "buildx, uncaged",
+		Name: "a build of one step where the builder runs already", Unit: "ms", Other: "buildx, uncaged, driver docker-container",
 		Budget: figure.Budget{Kind: figure.Added, Limit: 100, Unit: "ms"},
 	}, 1+rounds, [2]side{
 		{"cage", func() (float64, error) {

@@ -93,7 +93,7 @@ type trace struct{ list, remove []string }
 // the cages that the program makes for it.
 func traces() []trace {
 	return []trace{
-		{[]string{"ps", "-aq", "--filter", "name=^/" + Prefix}, []string{"rm", "-fv"}},
+		{[]string{"ps", "-aq", "--filter", "name=" + Prefix}, []string{"rm", "-fv"}},
 		{[]string{"volume", "ls", "-q", "--filter", "name=^" + Prefix}, []string{"volume", "rm"}},
 		{[]string{"volume", "ls", "-q", "--filter", "name=^" + docker.DefaultPrefix + "-state-" + Stay + "$"}, []string{"volume", "rm"}},
 		{[]string{"images", "-q", Prefix}, []string{"rmi", "-f"}},
@@ -125,8 +125,10 @@ func (e *Engine) makePlain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := run(ctx, "cp", program, id+":/plain"); err != nil {
-		return err
+	for _, name := range []string{"/plain", "/bin/buildctl"} {
+		if _, err := run(ctx, "cp", program, id+":"+name); err != nil {
+			return err
+		}
 	}
 	if e.plain, err = run(ctx, "commit", id, Prefix+":plain"); err != nil {
 		return err
@@ -175,11 +177,12 @@ func (e *Engine) servers() (list []netip.Addr) {
 	return list
 }
 
-// Plain starts the same without a cage.
+// Plain starts the same without a cage. Its name makes it one of buildx's own,
+// of a builder that is called Prefix.
 func (e *Engine) Plain(ctx context.Context) (*Builder, error) {
 	begin := time.Now()
 	created, err := e.Client.ContainerCreate(ctx, dockerclient.ContainerCreateOptions{
-		Name: Prefix + "-plain", Config: &container.Config{Image: e.plain},
+		Name: "buildx_buildkit_" + Prefix + "0", Config: &container.Config{Image: e.plain},
 		HostConfig: &container.HostConfig{
 			DNS:    e.servers(),
 			CapAdd: []string{"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"}, CgroupnsMode: container.CgroupnsModePrivate,

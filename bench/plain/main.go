@@ -1,11 +1,15 @@
 // Command plain is what a BuildKit container does without a cage: it makes the
 // container fit and becomes buildkitd. Steps share the container's network.
+// As buildctl it is how buildx gets to that.
 package main
 
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -26,9 +30,32 @@ const config = `root = "/var/lib/buildkit"
   networkMode = "host"
 `
 
+const socket = "/run/buildkit/buildkitd.sock"
+
 func main() {
-	fmt.Fprintf(os.Stderr, "plain: error: %v\n", run())
-	os.Exit(1)
+	do := run
+	if filepath.Base(os.Args[0]) == "buildctl" {
+		do = dial
+	}
+	if err := do(); err != nil {
+		fmt.Fprintf(os.Stderr, "plain: error: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// dial is "buildctl dial-stdio".
+func dial() error {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	go func() {
+		_, _ = io.Copy(conn, os.Stdin) // its end is the end
+		conn.Close()
+	}()
+	_, _ = io.Copy(os.Stdout, conn)
+	return nil
 }
 
 // run returns only when it has failed.
