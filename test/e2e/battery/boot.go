@@ -253,7 +253,7 @@ func state(out io.Reader) string {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		var s contract.Status
-		if err := json.Unmarshal(lines.Bytes(), &s); err == nil {
+		if err := json.Unmarshal(lines.Bytes(), &s); err == nil && s.State != contract.StateStarting {
 			return fmt.Sprintf("state=%s error=%s", s.State, s.Error)
 		}
 	}
