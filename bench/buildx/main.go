@@ -10,7 +10,7 @@ import (
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/cli/flags"
 
-	_ "github.com/docker/buildx/driver/remote"
+	_ "github.com/docker/buildx/driver/docker-container"
 )
 
 func main() {
