@@ -122,14 +122,29 @@ func ctState(bits uint32) match { return ctHas(expr.CtKeySTATE, bits) }
 // ctDNAT is true for packets of a connection that we redirected.
 func ctDNAT() match { return ctHas(expr.CtKeySTATUS, 1<<5) }
 
-// notSYN is true for a TCP packet that can't open a connection.
-func notSYN() match {
-	const fin, syn, rst, ack = 1, 2, 4, 16
+// Flags of TCP.
+const fin, syn, rst, ack = 1, 2, 4, 16
+
+// flags compares some of the flags of TCP.
+func flags(mask byte, op expr.CmpOp, value byte) match {
 	return append(proto(unix.IPPROTO_TCP),
 		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
-		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 1, Mask: []byte{fin | syn | rst | ack}, Xor: []byte{0}},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: []byte{syn}})
+		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 1, Mask: []byte{mask}, Xor: []byte{0}},
+		&expr.Cmp{Op: op, Register: reg, Data: []byte{value}})
 }
+
+// notSYN is true for a TCP packet that can't open a connection.
+func notSYN() match { return flags(fin|syn|rst|ack, expr.CmpOpNeq, syn) }
+
+// answering is true for a TCP packet that belongs to a connection, or to none:
+// every packet but the first one acknowledges something or ends it all.
+func answering() match { return flags(rst|ack, expr.CmpOpNeq, 0) }
+
+// resetting is true for a TCP packet that says that there is no connection.
+func resetting() match { return flags(rst, expr.CmpOpNeq, 0) }
+
+// notrack keeps a packet out of connection tracking.
+func notrack() match { return match{&expr.Notrack{}} }
 
 // reversePath compares the way back to the source with nothing: that is what it
 // is when it is not the interface that the packet came in by.

@@ -28,7 +28,12 @@ const snapLen = 384
 // ICMP types that the rules name.
 const (
 	unreachable4    = 3
+	expired4        = 11
+	problem4        = 12
 	unreachable6    = 1
+	tooBig6         = 2
+	expired6        = 3
+	problem6        = 4
 	mldQuery        = 130
 	mldReport       = 131
 	mldDone         = 132
@@ -48,7 +53,10 @@ const (
 )
 
 // baseChains is the number of chains with a hook.
-const baseChains = 8
+const baseChains = 9
+
+// priorityRaw is in front of connection tracking.
+const priorityRaw = -300
 
 // priorityRefuse is behind the redirection, so that what was redirected shows.
 const priorityRefuse = -90
@@ -85,6 +93,7 @@ func (b *builder) build() error {
 		b.conn.AddObj(&nftables.NamedObj{Table: b.table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
 	}
 	b.source()
+	b.untracked()
 	b.state()
 	b.redirectSteps()
 	b.refuse()
@@ -118,13 +127,15 @@ func neighbours(rule func(...match)) {
 }
 
 // source drops what does not carry the step's own address. Link-local IPv6
-// sources go on to be refused: nothing we offer answers to them.
+// sources go on to be refused: nothing we offer answers to them. TCP on the
+// uplinks is left to the sockets that it belongs to; see untracked.
 func (b *builder) source() {
-	rule := b.chain("source", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -300, nftables.ChainPolicyAccept)
-	b.notSteps(rule)
-	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6} { // most packets by far
+	rule := b.chain("source", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, priorityRaw, nftables.ChainPolicyAccept)
+	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6} { // most packets by far, with those of the uplinks
 		rule(proto(unix.IPPROTO_TCP), saddr(net, expr.CmpOpEq), reversePath(expr.CmpOpNeq), accept())
 	}
+	rule(b.inUplinks(expr.MetaKeyIIFNAME, false), proto(unix.IPPROTO_TCP), notrack(), accept())
+	b.notSteps(rule)
 	for _, typ := range []byte{mldQuery, mldReport, mldDone, routerSolicit, mldReport2} {
 		rule(icmp6(typ), b.count("noise"), drop())
 	}
@@ -197,13 +208,24 @@ func (b *builder) refuse() {
 	rule(b.count("refused"), b.log(LogRefused))
 }
 
-// input lets steps reach the two listeners, and the uplinks answer us.
+// input lets steps reach the two listeners, and the uplinks answer us. TCP that
+// comes from there is an answer or an end, and never to a listener; errors are
+// compared with the connection that they quote by TCP itself.
 func (b *builder) input() {
 	rule := b.chain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, 0, nftables.ChainPolicyDrop)
 	rule(going(), accept())
+	up := b.inUplinks(expr.MetaKeyIIFNAME, false)
+	for _, listener := range []netip.Addr{b.Listen4, b.Listen6} {
+		rule(up, answering(), daddr(single(listener), expr.CmpOpNeq), accept())
+	}
 	rule(iif("lo"), accept())
 	neighbours(rule)
-	up := b.inUplinks(expr.MetaKeyIIFNAME, false)
+	for _, typ := range []byte{unreachable4, expired4, problem4} {
+		rule(up, icmp4(typ), accept())
+	}
+	for _, typ := range []byte{unreachable6, tooBig6, expired6, problem6} {
+		rule(up, icmp6(typ), accept())
+	}
 	rule(up, ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept())
 	rule(up, b.count("uplink"), drop())
 	b.offers(func(to netip.Prefix, p byte, port uint16) {
@@ -236,60 +258,6 @@ func (b *builder) redirectBuilder() {
 	}
 	b.redirect(rule, family(unix.NFPROTO_IPV4), b.Listen4)
 	b.redirect(rule, family(unix.NFPROTO_IPV6), b.Listen6)
-}
-
-// output lets only marked sockets use the uplinks. The kernel's own error
-// messages to steps belong to no connection that it remembers. What is not
-// redirected and goes to a fake address would vanish on lo. A redirected
-// packet still names the interface that it would have left by.
-func (b *builder) output() {
-	rule := b.chain("output", nftables.ChainTypeFilter, nftables.ChainHookOutput, 0, nftables.ChainPolicyDrop)
-	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6} { // most packets by far: to origins, to steps
-		rule(mark(b.Mark), daddr(net, expr.CmpOpNeq), b.inUplinks(expr.MetaKeyOIFNAME, false), accept())
-		rule(daddr(net, expr.CmpOpEq), going(), b.inUplinks(expr.MetaKeyOIFNAME, true), accept())
-	}
-	b.offers(func(to netip.Prefix, p byte, port uint16) {
-		rule(daddr(to, expr.CmpOpEq), dport(p, port), accept())
-	})
-	for _, to := range []netip.Addr{b.Listen4, b.Listen6} {
-		rule(oif("lo"), daddr(single(to), expr.CmpOpEq), accept())
-	}
-	for _, fake := range []netip.Prefix{b.FakeNet4, b.FakeNet6} {
-		rule(oif("lo"), daddr(fake, expr.CmpOpEq), b.count("builder"), b.log(LogBuilder), reject())
-	}
-	rule(oif("lo"), accept())
-	b.goneSteps(rule)
-	rule(b.inUplinks(expr.MetaKeyOIFNAME, false), mark(b.Mark), accept())
-	if b.EngineDNS {
-		rule(b.inUplinks(expr.MetaKeyOIFNAME, false), dport(unix.IPPROTO_UDP, 53), accept())
-	}
-	// An answer of the resolver that comes when nobody waits for it any more is
-	// not refused in words: nothing but TCP and questions leaves.
-	up := b.inUplinks(expr.MetaKeyOIFNAME, false)
-	rule(up, icmp4(unreachable4), b.count("noise"), drop())
-	rule(up, icmp6(unreachable6), b.count("noise"), drop())
-	rule(ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept())
-	neighbours(rule)
-	toSteps := b.inUplinks(expr.MetaKeyOIFNAME, true)
-	rule(toSteps, icmp4(unreachable4), accept())
-	rule(toSteps, icmp6(unreachable6), accept())
-	for _, typ := range []byte{mldQuery, mldReport, mldDone, routerSolicit, mldReport2} {
-		rule(icmp6(typ), b.count("noise"), drop())
-	}
-	rule(proto(unix.IPPROTO_IGMP), b.count("noise"), drop())
-	rule(b.count("builder"), b.log(LogBuilder), reject())
-}
-
-// goneSteps keeps in what is still to be said to a step whose link has gone:
-// the default route would take it out. TCP that still has such a destination
-// here is an answer: the builder's own is redirected.
-func (b *builder) goneSteps(rule func(...match)) {
-	up := b.inUplinks(expr.MetaKeyOIFNAME, false)
-	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6} {
-		rule(up, daddr(net, expr.CmpOpEq), proto(unix.IPPROTO_TCP), b.count("noise"), drop())
-		rule(up, daddr(net, expr.CmpOpEq), ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), b.count("noise"), drop())
-		rule(up, daddr(net, expr.CmpOpEq), b.count("builder"), b.log(LogBuilder), reject())
-	}
 }
 
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
