@@ -8,7 +8,7 @@ import (
 
 const (
 	share = 200                    // passes may take one part in share of a processor,
-	part  = 50                     // one part in part of what the cage uses itself,
+	part  = 100                    // one part in part of what the cage uses itself,
 	burst = 300 * time.Millisecond // so much at once,
 	debt  = time.Millisecond       // and so much beyond that with half a look
 	// asking is about what it takes to ask the kernel for one socket.

@@ -93,17 +93,11 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 
 // acceptOne accepts a connection and starts its session.
 func (s *Server) acceptOne(listener int, local netip.AddrPort) error {
-	fd, from, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	fd, from, err := acceptNow(listener)
 	if err != nil {
 		return err
 	}
-	p := &peer{fd: fd, local: local}
-	switch a := from.(type) {
-	case *unix.SockaddrInet4:
-		p.remote = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
-		p.remote = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
-	}
+	p := &peer{fd: fd, remote: from, local: local}
 	s.wait.Add(1)
 	select {
 	case s.next <- p:
@@ -115,7 +109,7 @@ func (s *Server) acceptOne(listener int, local netip.AddrPort) error {
 
 // maxResting is how many goroutines without a session are kept: one that has
 // served has a stack of the size that it takes.
-const maxResting = 16
+const maxResting = 64
 
 // work serves p, and others after it while that saves a goroutine.
 func (s *Server) work(p *peer) {

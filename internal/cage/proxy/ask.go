@@ -24,7 +24,7 @@ func (c *session) allows(ev *event.Conn, d policy.Decision, t policy.Target) boo
 		return d.Allowed
 	}
 	ev.Process = c.opener.wait(true)
-	asked, allowed := c.Ask(c.ctx, c.step, t, ev)
+	asked, allowed := c.Ask(&c.term, c.step, t, ev)
 	if asked {
 		ev.Flags = append(ev.Flags, flagAsked)
 	}

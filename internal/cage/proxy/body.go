@@ -59,7 +59,7 @@ func (b *body) drained() bool {
 	case <-b.done:
 	case <-time.After(letGo):
 		b.x.client.SetReadDeadline(time.Unix(1, 0))
-		b.x.cancel()
+		b.x.term.end()
 		<-b.done
 	}
 	return b.ended

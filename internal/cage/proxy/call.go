@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,26 @@ func writeNow(fd int, b []byte) (int, error) {
 // peekNow reads from a socket what stays there to be read.
 func peekNow(fd int, b []byte) (int, error) {
 	return call(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+}
+
+// acceptNow accepts a connection, and says who it is from.
+func acceptNow(listener int) (fd int, from netip.AddrPort, err error) {
+	var sa unix.RawSockaddrAny
+	size := uint32(unix.SizeofSockaddrAny)
+	n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)),
+		unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, netip.AddrPort{}, errno
+	}
+	switch sa.Addr.Family {
+	case unix.AF_INET:
+		a := (*unix.RawSockaddrInet4)(unsafe.Pointer(&sa))
+		from = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), bigEndian(&a.Port))
+	case unix.AF_INET6:
+		a := (*unix.RawSockaddrInet6)(unsafe.Pointer(&sa))
+		from = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), bigEndian(&a.Port))
+	}
+	return int(n), from, nil
 }
 
 // sendNow writes to a socket; last says that its end follows, and what is

@@ -77,7 +77,7 @@ func (c *session) hand(ev *event.Conn, begun upstream.Begun) (err error) {
 	d.ends[clientEnd].fd, d.ends[originEnd].fd = client, origin
 	// From here on the sockets are the conduit's alone.
 	d.ends[clientEnd].watched = watched
-	c.cancel()
+	c.term.end()
 	c.conduit.Store(d)
 	if ending(c.ended.Load()) != running || c.life.Err() != nil { // cut came before Store, or comes no more
 		d.abort(nil)
@@ -112,8 +112,10 @@ func (c *conduit) tooLate() {
 
 // connected goes on when the origin has answered, in whatever way.
 func (c *conduit) connected() *broke {
-	if err := upstream.Connected(c.to, c.ends[originEnd].fd); err != nil {
-		return &broke{originEnd, err}
+	if e := &c.ends[originEnd]; e.torn || e.dead {
+		if err := upstream.Connected(c.to, e.fd); err != nil {
+			return &broke{originEnd, err}
+		}
 	}
 	c.connecting = false
 	c.late.Stop()

@@ -126,7 +126,7 @@ func (x *exchange) roundTrip(ev *event.Conn, h *head, t policy.Target, in, out *
 		ev.Dialled = addrPort(info.Conn.RemoteAddr())
 	}}
 	// The transport calls GotConn before RoundTrip returns, from the same goroutine.
-	return x.transport.RoundTrip(out.WithContext(httptrace.WithClientTrace(x.ctx, trace)))
+	return x.transport.RoundTrip(out.WithContext(httptrace.WithClientTrace(&x.term, trace)))
 }
 
 // hostFor is the Host that the origin gets: as it was judged, with its port

@@ -72,7 +72,7 @@ func (x *exchange) ask(ev *event.Conn, t policy.Target, request []byte) error {
 			return nil
 		}
 		x.hangUp()
-		if !used || x.ctx.Err() != nil {
+		if !used || x.term.Err() != nil {
 			return err
 		}
 	}
@@ -91,7 +91,7 @@ func (x *exchange) call(t policy.Target) error {
 	l := &line{to: t, addr: addrPort(conn.RemoteAddr()), conn: conn, limit: io.LimitedReader{R: conn}}
 	l.public = !x.proxied && x.Dialer.Check(l.addr.Addr()) == policy.Public
 	l.br = bufio.NewReaderSize(&l.limit, readSize)
-	l.forget = context.AfterFunc(x.ctx, func() {
+	l.forget = context.AfterFunc(&x.term, func() {
 		conn.SetLinger(0)
 		conn.Close()
 	})

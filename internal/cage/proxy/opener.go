@@ -23,7 +23,7 @@ const noteLate = "not looked up in time"
 // connection and costs it nothing; only records wait for it.
 type opener struct {
 	since time.Time
-	done  chan struct{}
+	done  chan struct{}  // nil: there was nothing to look up
 	found *event.Process // once done
 }
 
@@ -58,14 +58,12 @@ func settled(p *event.Process) *opener {
 	if p == nil {
 		return nil
 	}
-	o := &opener{done: make(chan struct{}), found: p}
-	close(o.done)
-	return o
+	return &opener{found: p}
 }
 
 // known says that wait would not wait.
 func (o *opener) known() bool {
-	if o == nil {
+	if o == nil || o.done == nil {
 		return true
 	}
 	select {
@@ -80,6 +78,9 @@ func (o *opener) known() bool {
 func (o *opener) wait(refused bool) *event.Process {
 	if o == nil {
 		return nil
+	}
+	if o.done == nil {
+		return o.found
 	}
 	select {
 	case <-o.done:

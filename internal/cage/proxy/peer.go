@@ -21,7 +21,6 @@ import (
 // One goroutine uses it; Close, hard and probe may come from others.
 type peer struct {
 	remote, local netip.AddrPort
-	done          <-chan struct{} // ends waiting
 	relay         *relay
 
 	until time.Time // for reading; only the goroutine that reads uses it
@@ -39,11 +38,15 @@ type waiter struct {
 }
 
 func (w *waiter) ready(*relay, int, uint32) bool {
+	w.wake()
+	return false
+}
+
+func (w *waiter) wake() {
 	select {
 	case w.woken <- struct{}{}:
 	default:
 	}
-	return false
 }
 
 func (w *waiter) move(*relay) bool { return false }
@@ -97,8 +100,6 @@ func (p *peer) wait() error {
 		return nil
 	case <-late:
 		return os.ErrDeadlineExceeded
-	case <-p.done:
-		return net.ErrClosed
 	}
 }
 
@@ -241,8 +242,12 @@ func (p *peer) Close() {
 		conn.Close()
 	}
 	if p.fd >= 0 {
+		w := p.waiter
 		p.leave()
 		closeNow(p.fd)
 		p.fd = -1
+		if w != nil {
+			w.wake() // to see that it is closed
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -14,13 +13,12 @@ import (
 )
 
 // newPeer is a peer on a relay, and the client that it belongs to.
-func newPeer(t *testing.T) (*peer, int, context.CancelFunc) {
+func newPeer(t *testing.T) (*peer, int) {
 	t.Helper()
 	r, err := newRelay(new(pipes))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -43,14 +41,13 @@ func newPeer(t *testing.T) (*peer, int, context.CancelFunc) {
 		t.Fatal(err)
 	}
 	conn.Close()
-	p := &peer{fd: fd, relay: r, done: ctx.Done()}
+	p := &peer{fd: fd, relay: r}
 	t.Cleanup(func() {
 		p.Close()
 		r.close()
 		unix.Close(client)
-		cancel()
 	})
-	return p, client, cancel
+	return p, client
 }
 
 // later does f when somebody waits for the peer.
@@ -86,7 +83,7 @@ func hear(t *testing.T, p *peer, want string) {
 
 // What was waited for as a descriptor is read on as a connection.
 func TestPeerReads(t *testing.T) {
-	p, client, _ := newPeer(t)
+	p, client := newPeer(t)
 	later(p, func() { say(t, client, "a") })
 	hear(t, p, "a")
 	say(t, client, "b")
@@ -110,18 +107,17 @@ func TestPeerReads(t *testing.T) {
 
 func TestPeerStopsWaiting(t *testing.T) {
 	for name, c := range map[string]struct {
-		stop func(*peer, context.CancelFunc)
+		stop func(*peer)
 		want error
 	}{
-		"late":      {func(p *peer, _ context.CancelFunc) { p.SetReadDeadline(time.Now().Add(20 * time.Millisecond)) }, os.ErrDeadlineExceeded},
-		"past":      {func(p *peer, _ context.CancelFunc) { p.SetReadDeadline(time.Unix(1, 0)) }, os.ErrDeadlineExceeded},
-		"closed":    {func(p *peer, _ context.CancelFunc) { p.Close() }, net.ErrClosed},
-		"cancelled": {func(p *peer, cancel context.CancelFunc) { later(p, cancel) }, net.ErrClosed},
-		"cut":       {func(p *peer, cancel context.CancelFunc) { later(p, func() { p.hard(); cancel(); p.Close() }) }, net.ErrClosed},
+		"late":   {func(p *peer) { p.SetReadDeadline(time.Now().Add(20 * time.Millisecond)) }, os.ErrDeadlineExceeded},
+		"past":   {func(p *peer) { p.SetReadDeadline(time.Unix(1, 0)) }, os.ErrDeadlineExceeded},
+		"closed": {func(p *peer) { p.Close() }, net.ErrClosed},
+		"cut":    {func(p *peer) { later(p, func() { p.hard(); p.Close() }) }, net.ErrClosed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, _, cancel := newPeer(t)
-			c.stop(p, cancel)
+			p, _ := newPeer(t)
+			c.stop(p)
 			if _, err := p.Read(make([]byte, 1)); !errors.Is(err, c.want) {
 				t.Errorf("%v, want %v", err, c.want)
 			}
@@ -132,7 +128,7 @@ func TestPeerStopsWaiting(t *testing.T) {
 // A descriptor that was given away or closed is nobody's to touch: its number
 // may be another connection's by then.
 func TestPeerGivesUp(t *testing.T) {
-	p, client, _ := newPeer(t)
+	p, client := newPeer(t)
 	later(p, func() { say(t, client, "a") })
 	hear(t, p, "a")
 	fd, watched, err := p.release()

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -44,8 +43,7 @@ const (
 type session struct {
 	*Server
 	client  *peer
-	ctx     context.Context // ends with the connection
-	cancel  context.CancelFunc
+	term    lifetime                // ends with the connection
 	conduit atomic.Pointer[conduit] // once there is one
 	began   time.Time
 
@@ -69,8 +67,7 @@ type session struct {
 // serve runs one connection from accept to its event.
 func (s *Server) serve(client *peer) {
 	c := &session{Server: s, client: client, began: time.Now()}
-	c.ctx, c.cancel = context.WithCancel(s.life)
-	client.done = c.ctx.Done()
+	c.term.parent = s.life
 	client.relay = s.relays[s.turn.Add(1)%uint32(len(s.relays))]
 	defer func() {
 		if bug := recover(); bug != nil {
@@ -78,7 +75,7 @@ func (s *Server) serve(client *peer) {
 		}
 		if c.conduit.Load() == nil {
 			client.Close()
-			c.cancel()
+			c.term.end()
 			c.leave()
 		}
 	}()
@@ -221,7 +218,7 @@ func (c *session) cut(why ending) {
 		return
 	}
 	c.client.hard() // before somebody who is cancelled closes it in peace
-	c.cancel()
+	c.term.end()
 	c.client.Close()
 }
 

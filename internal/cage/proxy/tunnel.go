@@ -33,19 +33,27 @@ func (c *session) tunnel(ev *event.Conn, name string) {
 
 // begin begins to connect to the origin, and dial is done when it is connected.
 func (c *session) begin(name string) (upstream.Begun, error) {
-	c.proxied = c.Dialer.Proxied(orDefault(name, c.orig.Addr().String()), c.orig.Port())
+	c.proxied = c.Dialer.Proxied(c.host(name), c.orig.Port())
 	if name == "" {
-		return c.Dialer.BeginAddr(c.ctx, c.orig, len(c.hello) > 0)
+		return c.Dialer.BeginAddr(&c.term, c.orig, len(c.hello) > 0)
 	}
-	return c.Dialer.Begin(c.ctx, name, c.orig.Port(), len(c.hello) > 0, c.private)
+	return c.Dialer.Begin(&c.term, name, c.orig.Port(), len(c.hello) > 0, c.private)
 }
 
 func (c *session) dial(name string) (*net.TCPConn, error) {
-	c.proxied = c.Dialer.Proxied(orDefault(name, c.orig.Addr().String()), c.orig.Port())
+	c.proxied = c.Dialer.Proxied(c.host(name), c.orig.Port())
 	if name == "" {
-		return c.Dialer.DialAddr(c.ctx, c.orig)
+		return c.Dialer.DialAddr(&c.term, c.orig)
 	}
-	return c.Dialer.Dial(c.ctx, name, c.orig.Port(), c.private)
+	return c.Dialer.Dial(&c.term, name, c.orig.Port(), c.private)
+}
+
+// host is what the origin is called: its name, or its address without one.
+func (c *session) host(name string) string {
+	if name == "" {
+		return c.orig.Addr().String()
+	}
+	return name
 }
 
 // private says whether a private address may be dialled.

@@ -2,11 +2,13 @@ package upstream
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,32 +64,51 @@ func (d *Dialer) BeginAddr(ctx context.Context, to netip.AddrPort, eager bool) (
 }
 
 func (d *Dialer) begin(to netip.AddrPort, eager bool) (Begun, error) {
-	family, addr := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(to.Port())})
-	if to.Addr().Is4() {
-		addr.(*unix.SockaddrInet4).Addr = to.Addr().As4()
-	} else {
-		family, addr = unix.AF_INET6, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+	family := unix.AF_INET
+	if !to.Addr().Is4() {
+		family = unix.AF_INET6
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return Begun{}, Failed(to, os.NewSyscallError("socket", err))
 	}
-	err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	if err == nil && eager { // the last packet of the handshake goes with what follows
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	errno := set(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if errno == 0 && eager { // the last packet of the handshake goes with what follows
+		errno = set(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
 	}
-	if err == nil && d.Mark != 0 {
-		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, d.Mark)
+	if errno == 0 && d.Mark != 0 {
+		errno = set(fd, unix.SOL_SOCKET, unix.SO_MARK, int32(d.Mark))
 	}
-	if err != nil {
+	if errno != 0 {
 		unix.Close(fd)
-		return Begun{}, Failed(to, os.NewSyscallError("setsockopt", err))
+		return Begun{}, Failed(to, os.NewSyscallError("setsockopt", errno))
 	}
-	if err := unix.Connect(fd, addr); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+	if errno := connect(fd, to); errno != 0 && errno != unix.EINPROGRESS {
 		unix.Close(fd)
-		return Begun{}, Failed(to, os.NewSyscallError("connect", err))
+		return Begun{}, Failed(to, os.NewSyscallError("connect", errno))
 	}
 	return Begun{To: to, Socket: fd}, nil
+}
+
+// The calls of one dial. None of them waits, so Go's scheduler is not told.
+
+func set(fd, level, name int, value int32) unix.Errno {
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
+		uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
+	return errno
+}
+
+func connect(fd int, to netip.AddrPort) (errno unix.Errno) {
+	if to.Addr().Is4() {
+		sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: to.Addr().As4()}
+		binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&sa.Port))[:], to.Port())
+		_, _, errno = unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
+		return errno
+	}
+	sa := unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: to.Addr().As16()}
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&sa.Port))[:], to.Port())
+	_, _, errno = unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
+	return errno
 }
 
 // Connected says what became of a begun socket that has turned writable.
