@@ -24,9 +24,9 @@ type example struct {
 
 func examples() []example {
 	return []example{
-		{"apt", 4, ""},
-		{"npm", 3, ""},
-		{"go", 3, "RUN go vet ./... && go test ./...\n"},
+		{"apt", 8, ""},
+		{"npm", 9, ""},
+		{"go", 4, "RUN go vet ./... && go test ./...\n"},
 	}
 }
 

@@ -94,15 +94,19 @@ func inLab(ip net.IP) bool {
 
 // leadsToSink connects to the address and wants the sink to have seen it.
 func (l *Lab) leadsToSink(ctx context.Context, space netns.NsHandle, addr string) error {
-	var fd net.Conn
+	var conn net.Conn
 	err := inSpace(space, func() (err error) {
-		fd, err = net.DialTimeout("tcp", net.JoinHostPort(addr, "443"), 3*time.Second)
+		conn, err = net.DialTimeout("tcp", net.JoinHostPort(addr, "443"), 3*time.Second)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("an outside address does not lead to the sink: %w", err)
 	}
-	fd.Close()
+	// With a reset: an end in peace has packets that come when a cage has this address.
+	err = errors.Join(conn.(*net.TCPConn).SetLinger(0), conn.Close())
+	if err != nil {
+		return fmt.Errorf("closing the connection to an outside address: %w", err)
+	}
 	s, err := l.Sink.State(ctx)
 	if err != nil {
 		return err
