@@ -82,8 +82,11 @@ func isNameByte(c byte) bool {
 
 // numeric reports whether inet_aton and the URL standard read a last label as a number.
 func numeric(label string) bool {
-	if hex, ok := strings.CutPrefix(label, "0x"); ok {
-		return strings.Trim(hex, "0123456789abcdef") == ""
+	digits, hex := strings.CutPrefix(label, "0x")
+	for i := 0; i < len(digits); i++ {
+		if c := digits[i]; (c < '0' || c > '9') && (!hex || c < 'a' || c > 'f') {
+			return false
+		}
 	}
-	return strings.Trim(label, "0123456789") == ""
+	return true
 }

@@ -22,20 +22,29 @@ func metaIs(key expr.MetaKey, data []byte) match {
 	return match{&expr.Meta{Key: key, Register: reg}, equal(data)}
 }
 
-func ifname(name string) []byte {
-	b := make([]byte, unix.IFNAMSIZ)
-	copy(b, name)
-	return b
-}
+// loopback is the index of lo in every network namespace.
+const loopback = 1
 
-func iif(name string) match { return metaIs(expr.MetaKeyIIFNAME, ifname(name)) }
-func oif(name string) match { return metaIs(expr.MetaKeyOIFNAME, ifname(name)) }
+func iif(index uint32) match { return metaIs(expr.MetaKeyIIF, native(index)) }
+func oif(index uint32) match { return metaIs(expr.MetaKeyOIF, native(index)) }
 
-func (b *builder) inUplinks(key expr.MetaKey, invert bool) match {
-	return match{
-		&expr.Meta{Key: key, Register: reg},
-		&expr.Lookup{SourceRegister: reg, SetName: b.uplinks.Name, SetID: b.uplinks.ID, Invert: invert},
+func native(v uint32) []byte { return binaryutil.NativeEndian.PutUint32(v) }
+
+// uplink is true for a packet whose interface, in or out, is an uplink, and
+// noUplink for all others. Interfaces are compared by index, and without a set
+// where there is only one: names took a fiftieth of what a connection costs.
+func (b *builder) uplink(key expr.MetaKey) match   { return b.uplinkIs(key, false) }
+func (b *builder) noUplink(key expr.MetaKey) match { return b.uplinkIs(key, true) }
+
+func (b *builder) uplinkIs(key expr.MetaKey, not bool) match {
+	load := &expr.Meta{Key: key, Register: reg}
+	switch {
+	case b.uplinks != nil:
+		return match{load, &expr.Lookup{SourceRegister: reg, SetName: b.uplinks.Name, SetID: b.uplinks.ID, Invert: not}}
+	case not:
+		return match{load, &expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: native(b.first)}}
 	}
+	return match{load, equal(native(b.first))}
 }
 
 // tooFast is true for a packet beyond the rate that each link has.
@@ -51,7 +60,7 @@ func (b *builder) tooFast() match {
 
 func proto(p byte) match               { return metaIs(expr.MetaKeyL4PROTO, []byte{p}) }
 func family(f byte) match              { return metaIs(expr.MetaKeyNFPROTO, []byte{f}) }
-func mark(m uint32) match              { return metaIs(expr.MetaKeyMARK, binaryutil.NativeEndian.PutUint32(m)) }
+func mark(m uint32) match              { return metaIs(expr.MetaKeyMARK, native(m)) }
 func verdict(k expr.VerdictKind) match { return match{&expr.Verdict{Kind: k}} }
 
 func accept() match { return verdict(expr.VerdictAccept) }
@@ -80,6 +89,27 @@ func icmp4(typ byte) match {
 	return append(append(family(unix.NFPROTO_IPV4), proto(unix.IPPROTO_ICMP)...),
 		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
 		equal([]byte{typ}))
+}
+
+// icmpError is a kind of error that quotes the packet it is about.
+type icmpError struct {
+	match
+	protocol uint32 // where, in the message, the protocol of that packet is
+}
+
+func icmpErrors() (list []icmpError) {
+	for _, typ := range []byte{unreachable4, expired4, problem4} {
+		list = append(list, icmpError{icmp4(typ), 8 + 9})
+	}
+	for _, typ := range []byte{unreachable6, tooBig6, expired6, problem6} {
+		list = append(list, icmpError{icmp6(typ), 8 + 6})
+	}
+	return list
+}
+
+// quotes compares the protocol of the packet that the error is about.
+func (e icmpError) quotes(p byte) match {
+	return match{&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: e.protocol, Len: 1}, equal([]byte{p})}
 }
 
 func saddr(p netip.Prefix, op expr.CmpOp) match { return addr(p, 12, 8, op) }

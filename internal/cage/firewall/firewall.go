@@ -15,6 +15,7 @@ import (
 	"os"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 )
 
 // Table is the name of the one nftables table.
@@ -22,7 +23,8 @@ const Table = "buildcage"
 
 // Config says what the rules are made of.
 type Config struct {
-	// Uplinks are the names of the interfaces that lead out of the cage.
+	// Uplinks are the names of the interfaces that lead out of the cage, as they
+	// are when the table is installed: one that is put in their place later is none.
 	Uplinks []string
 	// StepNet4 and StepNet6 are the only sources that a step may use.
 	StepNet4, StepNet6 netip.Prefix
@@ -63,7 +65,7 @@ func (e *UnsupportedError) Hint() string {
 // Install replaces the table in one transaction. After an error nothing of
 // it is in force and the caller must not start anything that can talk.
 func Install(c Config) (*Firewall, error) {
-	conn, err := nftables.New()
+	conn, err := nftables.New(nftables.WithSockOptions(roomForAnswers))
 	if err != nil {
 		return nil, &UnsupportedError{fmt.Errorf("opening nftables: %w", err)}
 	}
@@ -76,6 +78,10 @@ func Install(c Config) (*Firewall, error) {
 	}
 	return &Firewall{conn: conn}, nil
 }
+
+// roomForAnswers is for the kernel's answers to one transaction, of which each
+// rule has two: with the usual buffer that is about as many rules as there are.
+func roomForAnswers(c *netlink.Conn) error { return c.SetReadBuffer(1 << 20) }
 
 // Counts are packets since Install.
 type Counts struct {

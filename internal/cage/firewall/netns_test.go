@@ -45,8 +45,9 @@ func TestRuleset(t *testing.T) {
 	if !lab.Enter(t) {
 		return
 	}
+	lab.Uplink(t)
 	for range 2 { // installing twice replaces
-		if _, err := firewall.Install(config("eth0")); err != nil {
+		if _, err := firewall.Install(config("up0")); err != nil {
 			t.Fatal(err)
 		}
 	}

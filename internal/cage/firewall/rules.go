@@ -65,7 +65,8 @@ type builder struct {
 	Config
 	conn    *nftables.Conn
 	table   *nftables.Table
-	uplinks *nftables.Set
+	first   uint32        // index of the one uplink
+	uplinks *nftables.Set // of indexes, where there are several; else nil
 	askers  *nftables.Set
 }
 
@@ -74,13 +75,8 @@ func (b *builder) build() error {
 	b.conn.AddTable(table)
 	b.conn.DelTable(table)
 	b.table = b.conn.AddTable(table)
-	b.uplinks = &nftables.Set{Table: b.table, Name: "uplinks", KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
-	var names []nftables.SetElement
-	for _, n := range b.Uplinks {
-		names = append(names, nftables.SetElement{Key: ifname(n)})
-	}
-	if err := b.conn.AddSet(b.uplinks, names); err != nil {
-		return fmt.Errorf("building the set of uplinks: %w", err)
+	if err := b.addUplinks(); err != nil {
+		return err
 	}
 	b.askers = &nftables.Set{
 		Table: b.table, Name: "askers", KeyType: nftables.TypeIFIndex, KeyByteOrder: binaryutil.NativeEndian,
@@ -116,8 +112,8 @@ func (b *builder) chain(name string, typ nftables.ChainType, hook *nftables.Chai
 
 // notSteps ends a prerouting chain for traffic that no step sent.
 func (b *builder) notSteps(rule func(...match)) {
-	rule(iif("lo"), accept())
-	rule(b.inUplinks(expr.MetaKeyIIFNAME, false), accept())
+	rule(iif(loopback), accept())
+	rule(b.uplink(expr.MetaKeyIIF), accept())
 }
 
 func neighbours(rule func(...match)) {
@@ -134,7 +130,10 @@ func (b *builder) source() {
 	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6} { // most packets by far, with those of the uplinks
 		rule(proto(unix.IPPROTO_TCP), saddr(net, expr.CmpOpEq), reversePath(expr.CmpOpNeq), accept())
 	}
-	rule(b.inUplinks(expr.MetaKeyIIFNAME, false), proto(unix.IPPROTO_TCP), notrack(), accept())
+	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6, b.FakeNet4, b.FakeNet6} { // what answers them stays here
+		rule(saddr(net, expr.CmpOpEq), b.uplink(expr.MetaKeyIIF), b.count("uplink"), drop())
+	}
+	rule(b.uplink(expr.MetaKeyIIF), proto(unix.IPPROTO_TCP), notrack(), accept())
 	b.notSteps(rule)
 	for _, typ := range []byte{mldQuery, mldReport, mldDone, routerSolicit, mldReport2} {
 		rule(icmp6(typ), b.count("noise"), drop())
@@ -209,22 +208,20 @@ func (b *builder) refuse() {
 }
 
 // input lets steps reach the two listeners, and the uplinks answer us. TCP that
-// comes from there is an answer or an end, and never to a listener; errors are
-// compared with the connection that they quote by TCP itself.
+// comes from there is an answer or an end, and never to a listener. TCP itself
+// compares the errors about it with the connection that they quote, as it compares
+// answers; errors about UDP are those of a question that is remembered.
 func (b *builder) input() {
 	rule := b.chain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, 0, nftables.ChainPolicyDrop)
 	rule(going(), accept())
-	up := b.inUplinks(expr.MetaKeyIIFNAME, false)
+	up := b.uplink(expr.MetaKeyIIF)
 	for _, listener := range []netip.Addr{b.Listen4, b.Listen6} {
 		rule(up, answering(), daddr(single(listener), expr.CmpOpNeq), accept())
 	}
-	rule(iif("lo"), accept())
+	rule(iif(loopback), accept())
 	neighbours(rule)
-	for _, typ := range []byte{unreachable4, expired4, problem4} {
-		rule(up, icmp4(typ), accept())
-	}
-	for _, typ := range []byte{unreachable6, tooBig6, expired6, problem6} {
-		rule(up, icmp6(typ), accept())
+	for _, err := range icmpErrors() {
+		rule(up, err.match, err.quotes(unix.IPPROTO_TCP), accept())
 	}
 	rule(up, ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept())
 	rule(up, b.count("uplink"), drop())
@@ -240,7 +237,7 @@ func (b *builder) input() {
 // forward lets nothing through.
 func (b *builder) forward() {
 	rule := b.chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0, nftables.ChainPolicyDrop)
-	rule(b.inUplinks(expr.MetaKeyIIFNAME, false), b.count("uplink"), drop())
+	rule(b.uplink(expr.MetaKeyIIF), b.count("uplink"), drop())
 	rule(reject())
 }
 
@@ -254,7 +251,7 @@ func (b *builder) redirectBuilder() {
 		rule(daddr(netip.MustParsePrefix(local), expr.CmpOpEq), accept())
 	}
 	if b.EngineDNS {
-		rule(b.inUplinks(expr.MetaKeyOIFNAME, false), dport(unix.IPPROTO_UDP, 53), accept())
+		rule(b.uplink(expr.MetaKeyOIF), dport(unix.IPPROTO_UDP, 53), accept())
 	}
 	b.redirect(rule, family(unix.NFPROTO_IPV4), b.Listen4)
 	b.redirect(rule, family(unix.NFPROTO_IPV6), b.Listen6)

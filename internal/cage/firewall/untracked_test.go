@@ -1,7 +1,6 @@
 package firewall_test
 
 import (
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -10,11 +9,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/buildcage/buildcage/internal/cage/firewall"
 	"github.com/buildcage/buildcage/internal/cage/lab"
 	"github.com/buildcage/buildcage/internal/contract"
 )
@@ -85,6 +84,42 @@ func TestCageIsNotTracked(t *testing.T) {
 	}
 }
 
+// With several uplinks the rules ask a set.
+func TestTwoUplinks(t *testing.T) {
+	if !lab.Enter(t) {
+		return
+	}
+	c := newCage(t)
+	other := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "other"}, PeerName: "nowhere"}
+	if err := netlink.LinkAdd(other); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if c.fw, err = firewall.Install(config("up0", "other")); err != nil {
+		t.Fatal(err)
+	}
+	if err := dialTCP("10.200.0.1:7777"); err != nil {
+		t.Error(err)
+	} else {
+		c.wantOrig(t, "10.200.0.1:7777")
+	}
+	if got := c.wire.IP(); len(got) != 0 {
+		t.Errorf("%d packets on the uplink", len(got))
+	}
+	dst := netip.MustParseAddrPort("10.200.0.2:9")
+	c.neighbourSends(t, segment(neighbourOf(dst.Addr()), dst, 2))
+	c.wantSilence(t)
+	if counts, err := c.fw.Counts(); err != nil || counts.Uplink != 1 {
+		t.Errorf("counts %+v, %v", counts, err)
+	}
+	if err := netlink.LinkDel(other); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := firewall.Install(config("up0", "other")); err == nil {
+		t.Error("an uplink that is not there")
+	}
+}
+
 // Refusals and errors from outside reach the socket that they are for.
 func TestErrorsFromOutside(t *testing.T) {
 	if !lab.Enter(t) {
@@ -123,93 +158,4 @@ func TestErrorsFromOutside(t *testing.T) {
 			t.Errorf("connecting to %s: %v, want %v", x.dst, err, x.want)
 		}
 	}
-}
-
-// What nobody asked for opens nothing, is not answered, not even by a reset,
-// and is not taken for an attempt of the builder.
-func TestUnasked(t *testing.T) {
-	if !lab.Enter(t) {
-		return
-	}
-	c := newCage(t)
-	trap, err := net.Listen("tcp", ":8080")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer trap.Close()
-	reached := make(chan string, 64)
-	go func() {
-		for {
-			conn, err := trap.Accept()
-			if err != nil {
-				return
-			}
-			reached <- conn.RemoteAddr().String()
-			conn.Close()
-		}
-	}()
-	c.neighbour.Do(t, func() error {
-		for _, dst := range []string{"198.18.0.0/15", "198.19.0.0/16"} {
-			ipnet, err := netlink.ParseIPNet(dst)
-			if err != nil {
-				return err
-			}
-			if err := netlink.RouteAdd(&netlink.Route{Dst: ipnet, Gw: net.ParseIP("10.200.0.2")}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	for _, to := range []string{"10.200.0.2:8080", "10.200.0.2:9", "198.18.0.1:15001", "198.18.0.1:53", "198.19.0.1:8080"} {
-		dst := netip.MustParseAddrPort(to)
-		for flags := range byte(64) {
-			packet := ipv4(netip.MustParseAddr("10.200.0.1"), dst.Addr().String(), unix.IPPROTO_TCP, segment(dst, flags))
-			c.neighbour.Do(t, func() error { return lab.Raw(dst.Addr().AsSlice(), packet) })
-		}
-	}
-	listen(t, c.neighbour, "10.200.0.1:7777")
-	conn, err := marked("10.200.0.1:7777") // behind all that on the wire
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn.Close()
-	for _, p := range c.wire.IP() {
-		if p[0]>>4 != 4 || p[9] != unix.IPPROTO_TCP || binary.BigEndian.Uint16(p[22:]) != 7777 {
-			t.Errorf("on the uplink: %x", p)
-		}
-	}
-	want(t, "logged", c.settled(t))
-	counts, err := c.fw.Counts()
-	if want := uint64(2*64 + 3*16); err != nil || counts.Uplink != want { // all to listeners, else what acknowledges nothing
-		t.Errorf("counts %+v, %v, want %d from the uplink", counts, err, want)
-	}
-	trap.Close()
-	select {
-	case who := <-reached:
-		t.Errorf("%s reached a listener", who)
-	case <-time.After(0):
-	}
-}
-
-// segment is a TCP segment without options or data, with a right checksum.
-func segment(dst netip.AddrPort, flags byte) []byte {
-	b := make([]byte, 20)
-	binary.BigEndian.PutUint16(b, 4444)
-	binary.BigEndian.PutUint16(b[2:], dst.Port())
-	binary.BigEndian.PutUint32(b[4:], 1000)
-	binary.BigEndian.PutUint32(b[8:], 2000)
-	b[12], b[13] = 5<<4, flags
-	binary.BigEndian.PutUint16(b[14:], 1024)
-	pseudo := append(netip.MustParseAddr("10.200.0.1").AsSlice(), dst.Addr().AsSlice()...)
-	sum := uint32(unix.IPPROTO_TCP + len(b))
-	for _, part := range [][]byte{pseudo, b} {
-		for i := 0; i < len(part); i += 2 {
-			sum += uint32(binary.BigEndian.Uint16(part[i:]))
-		}
-	}
-	for sum > 0xffff {
-		sum = sum&0xffff + sum>>16
-	}
-	binary.BigEndian.PutUint16(b[16:], ^uint16(sum))
-	return b
 }

@@ -1,12 +1,36 @@
 package firewall
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
+
+// addUplinks finds the uplinks. Without one nothing is.
+func (b *builder) addUplinks() error {
+	var list []nftables.SetElement
+	for _, name := range b.Uplinks {
+		link, err := net.InterfaceByName(name)
+		if err != nil {
+			return fmt.Errorf("finding uplink %s: %w", name, err)
+		}
+		b.first = uint32(link.Index)
+		list = append(list, nftables.SetElement{Key: native(b.first)})
+	}
+	if len(list) < 2 {
+		return nil
+	}
+	b.uplinks = &nftables.Set{Table: b.table, Name: "uplinks", KeyType: nftables.TypeIFIndex, KeyByteOrder: binaryutil.NativeEndian}
+	if err := b.conn.AddSet(b.uplinks, list); err != nil {
+		return fmt.Errorf("building the set of uplinks: %w", err)
+	}
+	return nil
+}
 
 // untracked keeps the cage's own connections to the outside out of connection
 // tracking: its sockets know them, and nothing is redirected there. It would take
@@ -14,7 +38,7 @@ import (
 // it can't open anything.
 func (b *builder) untracked() {
 	rule := b.chain("untracked", nftables.ChainTypeFilter, nftables.ChainHookOutput, priorityRaw, nftables.ChainPolicyAccept)
-	rule(mark(b.Mark), b.inUplinks(expr.MetaKeyOIFNAME, false), proto(unix.IPPROTO_TCP), notrack())
+	rule(mark(b.Mark), b.uplink(expr.MetaKeyOIF), proto(unix.IPPROTO_TCP), notrack())
 }
 
 // output lets only marked sockets use the uplinks. The kernel's own error
@@ -24,34 +48,34 @@ func (b *builder) untracked() {
 func (b *builder) output() {
 	rule := b.chain("output", nftables.ChainTypeFilter, nftables.ChainHookOutput, 0, nftables.ChainPolicyDrop)
 	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6} { // most packets by far: to origins, to steps
-		rule(mark(b.Mark), daddr(net, expr.CmpOpNeq), b.inUplinks(expr.MetaKeyOIFNAME, false), accept())
-		rule(daddr(net, expr.CmpOpEq), going(), b.inUplinks(expr.MetaKeyOIFNAME, true), accept())
+		rule(mark(b.Mark), daddr(net, expr.CmpOpNeq), b.uplink(expr.MetaKeyOIF), accept())
+		rule(daddr(net, expr.CmpOpEq), going(), b.noUplink(expr.MetaKeyOIF), accept())
 	}
 	b.offers(func(to netip.Prefix, p byte, port uint16) {
 		rule(daddr(to, expr.CmpOpEq), dport(p, port), accept())
 	})
 	for _, to := range []netip.Addr{b.Listen4, b.Listen6} {
-		rule(oif("lo"), daddr(single(to), expr.CmpOpEq), accept())
+		rule(oif(loopback), daddr(single(to), expr.CmpOpEq), accept())
 	}
 	for _, fake := range []netip.Prefix{b.FakeNet4, b.FakeNet6} {
-		rule(oif("lo"), daddr(fake, expr.CmpOpEq), b.count("builder"), b.log(LogBuilder), reject())
+		rule(oif(loopback), daddr(fake, expr.CmpOpEq), b.count("builder"), b.log(LogBuilder), reject())
 	}
-	rule(oif("lo"), accept())
+	rule(oif(loopback), accept())
 	b.goneSteps(rule)
-	rule(b.inUplinks(expr.MetaKeyOIFNAME, false), mark(b.Mark), accept())
+	rule(b.uplink(expr.MetaKeyOIF), mark(b.Mark), accept())
 	if b.EngineDNS {
-		rule(b.inUplinks(expr.MetaKeyOIFNAME, false), dport(unix.IPPROTO_UDP, 53), accept())
+		rule(b.uplink(expr.MetaKeyOIF), dport(unix.IPPROTO_UDP, 53), accept())
 	}
-	// What comes when nobody waits for it any more, an answer of the resolver or
-	// something from an origin, is not refused in words: nothing but questions
-	// and what has a socket leaves.
-	up := b.inUplinks(expr.MetaKeyOIFNAME, false)
+	// What comes when nobody waits for it any more, or can't be delivered, is not
+	// refused in words: nothing but questions and what has a socket leaves.
+	up := b.uplink(expr.MetaKeyOIF)
 	rule(up, resetting(), b.count("noise"), drop())
-	rule(up, icmp4(unreachable4), b.count("noise"), drop())
-	rule(up, icmp6(unreachable6), b.count("noise"), drop())
+	for _, err := range icmpErrors() {
+		rule(up, err.match, b.count("noise"), drop())
+	}
 	rule(ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept())
 	neighbours(rule)
-	toSteps := b.inUplinks(expr.MetaKeyOIFNAME, true)
+	toSteps := b.noUplink(expr.MetaKeyOIF)
 	rule(toSteps, icmp4(unreachable4), accept())
 	rule(toSteps, icmp6(unreachable6), accept())
 	for _, typ := range []byte{mldQuery, mldReport, mldDone, routerSolicit, mldReport2} {
@@ -65,7 +89,7 @@ func (b *builder) output() {
 // the default route would take it out. TCP that still has such a destination
 // here is an answer: the builder's own is redirected.
 func (b *builder) goneSteps(rule func(...match)) {
-	up := b.inUplinks(expr.MetaKeyOIFNAME, false)
+	up := b.uplink(expr.MetaKeyOIF)
 	for _, net := range []netip.Prefix{b.StepNet4, b.StepNet6} {
 		rule(up, daddr(net, expr.CmpOpEq), proto(unix.IPPROTO_TCP), b.count("noise"), drop())
 		rule(up, daddr(net, expr.CmpOpEq), ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), b.count("noise"), drop())

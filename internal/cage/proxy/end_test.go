@@ -62,8 +62,15 @@ func urgent(t *testing.T, conn *net.TCPConn) {
 // A connection that was accepted and gets nowhere before Drain has cut the
 // others ends, too.
 func TestDrainLatecomer(t *testing.T) {
+	for name, to := range map[string]netip.Addr{"dialled": public, "silent": fakeOf("quiet.example.com")} {
+		t.Run(name, func(t *testing.T) { latecomer(t, to) })
+	}
+}
+
+func latecomer(t *testing.T, to netip.Addr) {
 	spec := tcpAnywhere()
 	spec.Rules.IP = texts(public.String() + ":*")
+	spec.Rules.HTTPS = texts("quiet.example.com:*")
 	l := newLab(t, spec)
 	o := l.plain(public, func(c net.Conn) { io.Copy(c, c) })
 	open := l.named("git.example.com", o.port)
@@ -80,10 +87,10 @@ func TestDrainLatecomer(t *testing.T) {
 	}()
 	io.Copy(io.Discard, open) // is cut: from now on nobody looks for others
 	l.next()
-	l.toward(late, public, o.port)
+	l.toward(late, to, o.port)
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(l.server.Limits.Hello / 2):
 		t.Error("Drain waits for a connection that nobody cuts")
 		late.Close()
 		<-done

@@ -93,7 +93,7 @@ var errBudget = errors.New("upload budget")
 func (c *conduit) greet() *broke {
 	origin := &c.ends[originEnd]
 	for c.sent < len(c.hello) && origin.writable {
-		n, err := writeNow(origin.fd, c.hello[c.sent:])
+		n, err := sendNow(origin.fd, c.hello[c.sent:], false)
 		if errors.Is(err, unix.EAGAIN) {
 			origin.writable = false
 			return nil

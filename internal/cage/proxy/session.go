@@ -133,6 +133,9 @@ func (c *session) identify() bool {
 	if !c.ledger.enter(c, &c.Limits) {
 		return c.reset(c.event(""), event.Overload, "")
 	}
+	if c.life.Err() != nil { // who cuts the others may have passed already
+		c.cut(reasonDrained)
+	}
 	c.lenient = c.step.Rules().Lenient()
 	return true
 }

@@ -171,7 +171,7 @@ func (l *lane) give(fd int) (int, error) {
 	if l.held {
 		return spliceNow(l.pipe.r, fd, l.n)
 	}
-	n, err := writeNow(fd, l.buf[l.off:l.off+l.n])
+	n, err := sendNow(fd, l.buf[l.off:l.off+l.n], false)
 	l.off += n
 	return n, err
 }
