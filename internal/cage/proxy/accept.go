@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -99,9 +100,9 @@ func (s *Server) acceptOne(listener int, local netip.AddrPort) error {
 	}
 	p := &peer{fd: fd, remote: from, local: local}
 	s.wait.Add(1)
-	select {
-	case s.next <- p:
-	default:
+	if s.resting.change(-1) {
+		s.next <- p // has room for all who rest
+	} else {
 		go s.work(p)
 	}
 	return nil
@@ -115,16 +116,27 @@ const maxResting = 64
 func (s *Server) work(p *peer) {
 	for {
 		s.serve(p)
-		select {
-		case s.resting <- struct{}{}:
-		default:
+		if !s.resting.change(1) {
 			return
 		}
-		select {
-		case p = <-s.next:
-			<-s.resting
-		case <-s.life.Done():
+		if p = <-s.next; p == nil {
 			return
+		}
+	}
+}
+
+// resters counts the goroutines that rest, from none to maxResting.
+type resters struct{ n atomic.Int32 }
+
+// change adds one or takes one away, if there is one or room for one.
+func (r *resters) change(by int32) bool {
+	for {
+		n := r.n.Load()
+		if n+by < 0 || n+by > maxResting {
+			return false
+		}
+		if r.n.CompareAndSwap(n, n+by) {
+			return true
 		}
 	}
 }

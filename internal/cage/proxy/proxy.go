@@ -62,12 +62,13 @@ type Server struct {
 	fetched  meter
 	pipes    pipes
 	relays   []*relay
+	dismiss  func()        // those who rest
 	turn     atomic.Uint32 // of the relays
 	requests atomic.Int64  // of HTTP that are being served
 	failed   error         // to prepare
 	wait     sync.WaitGroup
-	next     chan *peer    // to who rests
-	resting  chan struct{} // a place for each
+	next     chan *peer // to who rests; closed at the end
+	resting  resters
 }
 
 func (s *Server) prepare() {
@@ -80,8 +81,9 @@ func (s *Server) prepare() {
 		if s.Logger == nil {
 			s.Logger = slog.New(slog.DiscardHandler)
 		}
-		s.next, s.resting = make(chan *peer), make(chan struct{}, maxResting)
+		s.next = make(chan *peer, maxResting)
 		s.life, s.kill = context.WithCancel(context.Background())
+		s.dismiss = sync.OnceFunc(func() { close(s.next) })
 		for range min(runtime.GOMAXPROCS(0), maxRelays) {
 			r, err := newRelay(&s.pipes)
 			if err != nil {
@@ -145,7 +147,8 @@ func (s *Server) Drain(ctx context.Context) {
 				r.close()
 			}
 			s.pipes.close()
-			s.kill() // nobody needs to rest any more
+			s.kill()
+			s.dismiss()
 			return
 		case <-ctx.Done():
 			s.kill()
