@@ -37,9 +37,9 @@ type conduit struct {
 
 	sent int // of the hello
 
-	connecting bool // to the origin; nothing moves yet
-	late       *time.Timer
-	lanes      [2]lane // from the client, from the origin
+	connecting bool      // to the origin; nothing moves yet
+	since      time.Time // it is connecting
+	lanes      [2]lane   // from the client, from the origin
 }
 
 // socket is one end.
@@ -53,6 +53,10 @@ type socket struct {
 	dead               bool // there is nobody any more
 	urgent             bool // it had an urgent byte, which stops reading in front of it
 }
+
+// emptied says that a reading that was not full was the last one: the end of
+// file was known before, and comes behind all that there is to read.
+func (s *socket) emptied() bool { return s.ended && !s.torn && !s.urgent }
 
 // hand gives an allowed connection to a relay, with the way to its origin as
 // far as that has come. After an error the client is still the session's.
@@ -95,15 +99,16 @@ func (c *conduit) begin() error {
 		return nil
 	}
 	if c.connecting {
-		c.late = time.AfterFunc(upstream.DialTimeout, c.tooLate)
+		c.since = time.Now()
+		c.on.connecting.Add(1)
 	}
 	return c.on.add(c)
 }
 
-// tooLate ends a connection whose origin does not answer.
-func (c *conduit) tooLate() {
+// tooLate ends a connection whose origin has not answered by now.
+func (c *conduit) tooLate(now time.Time) {
 	c.mu.Lock()
-	late := c.connecting
+	late := c.connecting && !c.over && !c.since.IsZero() && now.Sub(c.since) >= upstream.DialTimeout
 	c.mu.Unlock()
 	if late {
 		c.abort(&broke{originEnd, upstream.Failed(c.to, os.ErrDeadlineExceeded)})
@@ -118,7 +123,7 @@ func (c *conduit) connected() *broke {
 		}
 	}
 	c.connecting = false
-	c.late.Stop()
+	c.on.connecting.Add(-1)
 	c.dialled(c.ev, c.to)
 	return nil
 }
@@ -155,8 +160,8 @@ func (c *conduit) abort(bad *broke) {
 // proper end. mu is held.
 func (c *conduit) finish(hard bool) {
 	c.over = true
-	if c.late != nil {
-		c.late.Stop()
+	if c.connecting && !c.since.IsZero() {
+		c.on.connecting.Add(-1)
 	}
 	for i, e := range c.ends {
 		if hard {

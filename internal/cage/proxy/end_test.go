@@ -3,9 +3,11 @@ package proxy_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"github.com/buildcage/buildcage/internal/cage/proxy"
 	"github.com/buildcage/buildcage/internal/cage/step"
+	"github.com/buildcage/buildcage/internal/cage/upstream"
 	"github.com/buildcage/buildcage/internal/event"
 )
 
@@ -62,7 +65,7 @@ func urgent(t *testing.T, conn *net.TCPConn) {
 // A connection that was accepted and gets nowhere before Drain has cut the
 // others ends, too.
 func TestDrainLatecomer(t *testing.T) {
-	for name, to := range map[string]netip.Addr{"dialled": public, "silent": fakeOf("quiet.example.com")} {
+	for name, to := range map[string]netip.Addr{"dialled": public, "silent": fakeOf("allowed.example.com")} {
 		t.Run(name, func(t *testing.T) { latecomer(t, to) })
 	}
 }
@@ -70,7 +73,6 @@ func TestDrainLatecomer(t *testing.T) {
 func latecomer(t *testing.T, to netip.Addr) {
 	spec := tcpAnywhere()
 	spec.Rules.IP = texts(public.String() + ":*")
-	spec.Rules.HTTPS = texts("quiet.example.com:*")
 	l := newLab(t, spec)
 	o := l.plain(public, func(c net.Conn) { io.Copy(c, c) })
 	open := l.named("git.example.com", o.port)
@@ -103,6 +105,47 @@ func talkOnce(t *testing.T, conn *net.TCPConn) {
 	conn.Write([]byte("x"))
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// An origin that does not answer has its time, and no more.
+func TestSilentOrigin(t *testing.T) {
+	l := newLab(t, tcpAnywhere())
+	full, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(full)
+	if err := errors.Join(unix.Bind(full, &unix.SockaddrInet4{Addr: public.As4()}), unix.Listen(full, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := name.(*unix.SockaddrInet4).Port
+	first, err := net.Dial("tcp", netip.AddrPortFrom(public, uint16(port)).String()) // takes the only place
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+
+	conn := l.named("git.example.com", port)
+	for l.server.Connecting() == 0 {
+		runtime.Gosched()
+	}
+	now := time.Now()
+	l.server.Overdue(now.Add(upstream.DialTimeout - time.Second))
+	if n := l.server.Connecting(); n != 1 {
+		t.Errorf("%d are connecting, want the one that has time left", n)
+	}
+	l.server.Overdue(now.Add(upstream.DialTimeout + time.Second))
+	l.want(event.Failed, "tcp", "git.example.com", event.UpstreamError)
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("reading: %v", err)
+	}
+	if n := l.server.Connecting(); n != 0 {
+		t.Errorf("%d are connecting", n)
 	}
 }
 

@@ -117,19 +117,32 @@ func (s *Server) Forget(st *step.Step) {
 	}
 }
 
-// sweep ends connections that were silent for the idle limit. It costs the
-// connections nothing: they count their bytes anyway. The limit is exact to
-// within an eighth.
+// dialTick is how exactly the time that an origin has to answer is kept.
+const dialTick = time.Second
+
+// sweep ends connections that were silent for the idle limit, or whose origin
+// did not answer. It costs the connections nothing: they count their bytes
+// anyway, and a timer for each would take more than the decision about it. The
+// idle limit is exact to within an eighth.
 func (s *Server) sweep(ctx context.Context) {
-	tick := time.NewTicker(max(s.Limits.Idle/8, time.Millisecond))
-	defer tick.Stop()
+	idle, dial := time.NewTicker(max(s.Limits.Idle/8, time.Millisecond)), time.NewTicker(dialTick)
+	defer idle.Stop()
+	defer dial.Stop()
 	for {
 		select {
-		case now := <-tick.C:
+		case now := <-idle.C:
 			s.ledger.each(func(c *session) { c.look(now, s.Limits.Idle) })
+		case now := <-dial.C:
+			s.overdue(now)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+func (s *Server) overdue(now time.Time) {
+	for _, r := range s.relays {
+		r.overdue(now)
 	}
 }
 

@@ -138,11 +138,7 @@ func (c *conduit) direction(r *relay, from int) (more bool, bad *broke) {
 		case err != nil:
 			return false, &broke{from, err}
 		case n == 0 && src.readable:
-			src.done = true
-			l.drop(r.pipes)
-			if !dst.done { // else both are closed now
-				shut(dst.fd, unix.SHUT_WR)
-			}
+			c.pass(r, from)
 			return false, nil
 		case n == 0:
 			continue
@@ -152,8 +148,22 @@ func (c *conduit) direction(r *relay, from int) (more bool, bad *broke) {
 		if err := l.forward(r, src, dst, n); err != nil {
 			return false, &broke{1 - from, err}
 		}
+		if l.n == 0 && n < bufSize && src.emptied() {
+			c.pass(r, from)
+			return false, nil
+		}
 	}
 	return true, nil
+}
+
+// pass passes on that an end has said all it had to say.
+func (c *conduit) pass(r *relay, from int) {
+	dst := &c.ends[1-from]
+	c.ends[from].done = true
+	c.lanes[from].drop(r.pipes)
+	if !dst.done { // else both are closed now
+		shut(dst.fd, unix.SHUT_WR)
+	}
 }
 
 // count counts n bytes from an end. It reports false when the step may not

@@ -6,6 +6,8 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,11 +27,12 @@ type relay struct {
 	clerk   *clerk
 	scratch [bufSize]byte // what is taken from one socket and fits into the other at once
 
-	mu      sync.Mutex
-	closed  bool
-	carried []rider // by slot
-	free    []int32 // slots
-	number  int32   // of the last one that was added
+	connecting atomic.Int64 // riders that are
+	mu         sync.Mutex
+	closed     bool
+	carried    []rider // by slot
+	free       []int32 // slots
+	number     int32   // of the last one that was added
 
 	events [256]unix.EpollEvent
 	busy   []rider // had more to move than one turn allows
@@ -139,6 +142,24 @@ func (*relay) event(s *seat, side int) unix.EpollEvent {
 	return unix.EpollEvent{
 		Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
 		Fd:     s.slot<<1 | int32(side), Pad: s.number,
+	}
+}
+
+// overdue ends the connections whose origins have not answered by now.
+func (r *relay) overdue(now time.Time) {
+	if r.connecting.Load() == 0 {
+		return
+	}
+	r.mu.Lock()
+	var list []*conduit
+	for _, x := range r.carried {
+		if c, ok := x.(*conduit); ok {
+			list = append(list, c)
+		}
+	}
+	r.mu.Unlock()
+	for _, c := range list {
+		c.tooLate(now)
 	}
 }
 
