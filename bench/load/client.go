@@ -116,9 +116,8 @@ func (c *client) dial() {
 		c.fail(fmt.Errorf("opening a socket: %w", err))
 		return
 	}
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // slower, not wrong
 	c.open[fd] = &flight{began: time.Now()}
-	if err := unix.Connect(fd, sockaddr(c.to)); err != nil && err != unix.EINPROGRESS {
+	if err := connect(fd, c.to); err != nil && err != unix.EINPROGRESS {
 		c.lost(fd, fmt.Errorf("connecting: %w", err))
 		return
 	}
@@ -134,7 +133,7 @@ func (c *client) lost(fd int, err error) {
 
 // done closes and, where connections are what counts, begins another.
 func (c *client) done(fd int) {
-	unix.Close(fd)
+	hangUp(fd)
 	delete(c.open, fd)
 	if c.Kind == "connect" {
 		c.dial()
@@ -147,7 +146,7 @@ func (c *client) event(fd int) {
 		return
 	}
 	if !f.sent {
-		if n, err := unix.Write(fd, c.opening); err != nil || n < len(c.opening) {
+		if n, err := write(fd, c.opening); err != nil || n < len(c.opening) {
 			c.lost(fd, fmt.Errorf("sending %d bytes: %w", n, err))
 			return
 		}
@@ -162,7 +161,7 @@ func (c *client) event(fd int) {
 		c.response(fd, f)
 	case "stream":
 		// Nothing is copied: the kernel throws the bytes away.
-		n, _, err := unix.Recvfrom(fd, c.buf, unix.MSG_TRUNC|unix.MSG_DONTWAIT)
+		n, err := discard(fd, c.buf)
 		if n <= 0 && err != unix.EAGAIN {
 			c.lost(fd, fmt.Errorf("the stream ended: %w", err))
 			return
@@ -175,7 +174,7 @@ func (c *client) event(fd int) {
 
 // byte takes the one byte, and then the end.
 func (c *client) byte(fd int, f *flight) {
-	n, err := unix.Read(fd, c.buf[:16])
+	n, err := read(fd, c.buf[:16])
 	switch {
 	case n > 0:
 		f.answer = true
@@ -193,7 +192,7 @@ func (c *client) byte(fd int, f *flight) {
 
 func (c *client) response(fd int, f *flight) {
 	if f.left > 0 {
-		n, _, err := unix.Recvfrom(fd, c.buf[:min(int64(len(c.buf)), f.left)], unix.MSG_TRUNC|unix.MSG_DONTWAIT)
+		n, err := discard(fd, c.buf[:min(int64(len(c.buf)), f.left)])
 		if n <= 0 && err != unix.EAGAIN {
 			c.lost(fd, fmt.Errorf("the response broke off: %w", err))
 			return
@@ -201,7 +200,7 @@ func (c *client) response(fd int, f *flight) {
 		f.left -= int64(max(n, 0))
 		c.Bytes += int64(max(n, 0))
 	} else {
-		n, err := unix.Read(fd, c.buf[:4<<10])
+		n, err := read(fd, c.buf[:4<<10])
 		if n <= 0 {
 			c.lost(fd, fmt.Errorf("waiting for a response: %w", err))
 			return
@@ -230,7 +229,7 @@ func (c *client) again(fd int, f *flight) {
 	c.Count++
 	c.took = append(c.took, time.Since(f.began))
 	f.began = time.Now()
-	if _, err := unix.Write(fd, c.opening); err != nil {
+	if _, err := write(fd, c.opening); err != nil {
 		c.lost(fd, fmt.Errorf("sending a request: %w", err))
 	}
 }

@@ -117,11 +117,11 @@ func newPoll() (*poll, error) {
 }
 
 func (p *poll) add(fd int, events uint32) error {
-	return unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
+	return control(p.fd, unix.EPOLL_CTL_ADD, fd, events)
 }
 
 func (p *poll) change(fd int, events uint32) error {
-	return unix.EpollCtl(p.fd, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
+	return control(p.fd, unix.EPOLL_CTL_MOD, fd, events)
 }
 
 // wait returns what is ready within the time, which may be nothing.
@@ -134,8 +134,4 @@ func (p *poll) wait(within time.Duration) ([]unix.EpollEvent, error) {
 		return nil, fmt.Errorf("waiting: %w", err)
 	}
 	return p.events[:n], nil
-}
-
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 }

@@ -62,6 +62,7 @@ func names(self netip.Addr) error {
 }
 
 type origin struct {
+	buf       [8 << 10]byte
 	poll      *poll
 	file      int // LargeSize bytes in memory
 	listeners map[int]int
@@ -108,7 +109,7 @@ func (o *origin) run() error {
 			}
 			if c := o.open[fd]; c != nil && !o.serve(fd, c, e.Events) {
 				delete(o.open, fd)
-				unix.Close(fd)
+				hangUp(fd)
 			}
 		}
 	}
@@ -116,13 +117,12 @@ func (o *origin) run() error {
 
 func (o *origin) accept(listener, port int) {
 	for range 64 {
-		fd, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, err := accept(listener)
 		if err != nil {
 			return
 		}
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // slower, not wrong
 		if o.poll.add(fd, unix.EPOLLIN) != nil {
-			unix.Close(fd)
+			hangUp(fd)
 			continue
 		}
 		o.open[fd] = &served{port: port}
@@ -134,8 +134,8 @@ func (o *origin) serve(fd int, c *served, events uint32) bool {
 	if events&unix.EPOLLOUT != 0 || c.left != 0 {
 		return o.send(fd, c)
 	}
-	var b [8 << 10]byte
-	n, err := unix.Read(fd, b[:])
+	b := o.buf[:]
+	n, err := read(fd, b)
 	if n <= 0 {
 		return err == unix.EAGAIN
 	}
@@ -146,7 +146,7 @@ func (o *origin) serve(fd int, c *served, events uint32) bool {
 	case PortHTTP:
 		return o.request(fd, c, b[:n])
 	}
-	_, err = unix.Write(fd, []byte{1})
+	_, err = write(fd, []byte{1})
 	return err == nil && c.port == PortHold
 }
 
@@ -164,10 +164,10 @@ func (o *origin) request(fd int, c *served, more []byte) bool {
 	if path[1] == Large {
 		c.left, c.off = LargeSize, 0
 		head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", LargeSize)
-		_, err := unix.Write(fd, []byte(head))
+		_, err := write(fd, []byte(head))
 		return err == nil && o.poll.change(fd, unix.EPOLLOUT) == nil
 	}
-	_, err := unix.Write(fd, small())
+	_, err := write(fd, small())
 	return err == nil
 }
 
