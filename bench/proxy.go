@@ -34,7 +34,11 @@ func proxyRows() []measure[*arena.Arena] {
 // alternate does a task through both proxies, round by round, beginning with
 // the other one each time. The first round warms up and does not count.
 func alternate(ctx context.Context, a *arena.Arena, t load.Task, take func(ours, theirs arena.Measured)) error {
-	for round := range rounds + 1 {
+	n := rounds
+	if t.Kind == "connect" { // the figures nearest to their budgets
+		n *= 2
+	}
+	for round := range n + 1 {
 		var got [2]arena.Measured
 		for i := range got {
 			side := (round + i) % 2

@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -117,7 +118,7 @@ func (c *client) dial() {
 		return
 	}
 	c.open[fd] = &flight{began: time.Now()}
-	if err := connect(fd, c.to); err != nil && err != unix.EINPROGRESS {
+	if err := connect(fd, c.to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		c.lost(fd, fmt.Errorf("connecting: %w", err))
 		return
 	}
@@ -162,7 +163,7 @@ func (c *client) event(fd int) {
 	case "stream":
 		// Nothing is copied: the kernel throws the bytes away.
 		n, err := discard(fd, c.buf)
-		if n <= 0 && err != unix.EAGAIN {
+		if n <= 0 && !errors.Is(err, unix.EAGAIN) {
 			c.lost(fd, fmt.Errorf("the stream ended: %w", err))
 			return
 		}
@@ -185,7 +186,7 @@ func (c *client) byte(fd int, f *flight) {
 	case n == 0 && f.answer && c.Kind == "connect":
 		c.Count++
 		c.done(fd)
-	case err != unix.EAGAIN:
+	case !errors.Is(err, unix.EAGAIN):
 		c.lost(fd, fmt.Errorf("waiting for the answer: %d bytes, %w", n, err))
 	}
 }
@@ -193,7 +194,7 @@ func (c *client) byte(fd int, f *flight) {
 func (c *client) response(fd int, f *flight) {
 	if f.left > 0 {
 		n, err := discard(fd, c.buf[:min(int64(len(c.buf)), f.left)])
-		if n <= 0 && err != unix.EAGAIN {
+		if n <= 0 && !errors.Is(err, unix.EAGAIN) {
 			c.lost(fd, fmt.Errorf("the response broke off: %w", err))
 			return
 		}

@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -137,7 +138,7 @@ func (o *origin) serve(fd int, c *served, events uint32) bool {
 	b := o.buf[:]
 	n, err := read(fd, b)
 	if n <= 0 {
-		return err == unix.EAGAIN
+		return errors.Is(err, unix.EAGAIN)
 	}
 	switch c.port {
 	case PortStream:

@@ -68,7 +68,7 @@ func TestCageIsNotTracked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { conn.Close() })
 		if got, err := io.ReadAll(conn); err != nil || string(got) != "hello" {
 			t.Errorf("%s: %q, %v", dst, got, err)
 		}
