@@ -38,13 +38,17 @@ func (b *builder) noUplink(key expr.MetaKey) match { return b.uplinkIs(key, true
 
 func (b *builder) uplinkIs(key expr.MetaKey, not bool) match {
 	load := &expr.Meta{Key: key, Register: reg}
-	switch {
-	case b.uplinks != nil:
+	if b.uplinks != nil {
 		return match{load, &expr.Lookup{SourceRegister: reg, SetName: b.uplinks.Name, SetID: b.uplinks.ID, Invert: not}}
-	case not:
-		return match{load, &expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: native(b.first)}}
 	}
-	return match{load, equal(native(b.first))}
+	op, only := expr.CmpOpEq, uint32(0) // no interface has this one
+	if not {
+		op = expr.CmpOpNeq
+	}
+	if len(b.indexes) == 1 {
+		only = b.indexes[0]
+	}
+	return match{load, &expr.Cmp{Op: op, Register: reg, Data: native(only)}}
 }
 
 // tooFast is true for a packet beyond the rate that each link has.

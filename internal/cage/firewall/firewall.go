@@ -65,11 +65,15 @@ func (e *UnsupportedError) Hint() string {
 // Install replaces the table in one transaction. After an error nothing of
 // it is in force and the caller must not start anything that can talk.
 func Install(c Config) (*Firewall, error) {
+	uplinks, err := indexes(c.Uplinks)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := nftables.New(nftables.WithSockOptions(roomForAnswers))
 	if err != nil {
 		return nil, &UnsupportedError{fmt.Errorf("opening nftables: %w", err)}
 	}
-	b := &builder{Config: c, conn: conn}
+	b := &builder{Config: c, conn: conn, indexes: uplinks}
 	if err := b.build(); err != nil {
 		return nil, &UnsupportedError{err}
 	}

@@ -65,8 +65,8 @@ type builder struct {
 	Config
 	conn    *nftables.Conn
 	table   *nftables.Table
-	first   uint32        // index of the one uplink
-	uplinks *nftables.Set // of indexes, where there are several; else nil
+	indexes []uint32      // of the uplinks
+	uplinks *nftables.Set // of them, where there are several; else nil
 	askers  *nftables.Set
 }
 

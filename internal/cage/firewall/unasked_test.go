@@ -158,7 +158,7 @@ func (c *cage) neighbourSends(t *testing.T, packet []byte) {
 func (c *cage) wantSilence(t *testing.T) {
 	t.Helper()
 	listen(t, c.neighbour, "10.200.0.1:7778")
-	conn, err := marked("10.200.0.1:7778") // behind all that on the wire
+	conn, err := marked("tcp", "10.200.0.1:7778") // behind all that on the wire
 	if err != nil {
 		t.Fatal(err)
 	}

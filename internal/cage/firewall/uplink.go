@@ -11,19 +11,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// addUplinks finds the uplinks. Without one nothing is.
-func (b *builder) addUplinks() error {
-	var list []nftables.SetElement
-	for _, name := range b.Uplinks {
+// indexes finds the uplinks.
+func indexes(names []string) (list []uint32, err error) {
+	for _, name := range names {
 		link, err := net.InterfaceByName(name)
 		if err != nil {
-			return fmt.Errorf("finding uplink %s: %w", name, err)
+			return nil, fmt.Errorf("finding uplink %s: %w", name, err)
 		}
-		b.first = uint32(link.Index)
-		list = append(list, nftables.SetElement{Key: native(b.first)})
+		list = append(list, uint32(link.Index))
 	}
-	if len(list) < 2 {
+	return list, nil
+}
+
+func (b *builder) addUplinks() error {
+	if len(b.indexes) < 2 {
 		return nil
+	}
+	var list []nftables.SetElement
+	for _, index := range b.indexes {
+		list = append(list, nftables.SetElement{Key: native(index)})
 	}
 	b.uplinks = &nftables.Set{Table: b.table, Name: "uplinks", KeyType: nftables.TypeIFIndex, KeyByteOrder: binaryutil.NativeEndian}
 	if err := b.conn.AddSet(b.uplinks, list); err != nil {

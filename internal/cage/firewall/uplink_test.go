@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"syscall"
 	"testing"
 	"time"
 
@@ -81,15 +80,12 @@ func TestBuilder(t *testing.T) {
 	if got := c.wire.IP(); len(got) != 0 {
 		t.Errorf("%d packets on the uplink", len(got))
 	}
-	marked := net.Dialer{Timeout: patience, Control: func(_, _ string, raw syscall.RawConn) error {
-		return raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, contract.ProxyMark) })
-	}}
-	conn, err := marked.Dial("tcp", "10.200.0.1:7777")
+	conn, err := marked("tcp", "10.200.0.1:7777")
 	if err != nil {
 		t.Fatalf("a marked socket: %v", err)
 	}
 	conn.Close()
-	if _, err := marked.Dial("tcp", "198.19.0.2:80"); err == nil {
+	if _, err := marked("tcp", "198.19.0.2:80"); err == nil {
 		t.Error("a marked socket reached a step")
 	}
 	local, err := net.Listen("tcp", "127.0.0.1:0")
@@ -123,10 +119,7 @@ func TestLateAnswer(t *testing.T) {
 		})
 		l := <-server
 		t.Cleanup(func() { l.Close() })
-		marked := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
-			return raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, contract.ProxyMark) })
-		}}
-		conn, err := marked.Dial("udp", address)
+		conn, err := marked("udp", address)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -109,9 +109,12 @@ func (c *conduit) begin() error {
 func (c *conduit) tooLate(now time.Time) {
 	c.mu.Lock()
 	late := c.connecting && !c.over && !c.since.IsZero() && now.Sub(c.since) >= upstream.DialTimeout
+	if late {
+		c.finish(true)
+	}
 	c.mu.Unlock()
 	if late {
-		c.abort(&broke{originEnd, upstream.Failed(c.to, os.ErrDeadlineExceeded)})
+		c.conclude(&broke{originEnd, upstream.Failed(c.to, os.ErrDeadlineExceeded)})
 	}
 }
 
